@@ -1,0 +1,32 @@
+"""The study of DOT: its optimizer, losses, models, data, training, runs and the command line.
+
+    from dot import DOT, kd_loss
+
+The names below are imported on first use, so that ``dot-landscape --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dot.losses import cross_entropy, kd_loss, loss_weights
+    from dot.optim import DOT, PerLossMomentum, per_loss_momentum
+
+__all__ = ["DOT", "PerLossMomentum", "cross_entropy", "kd_loss", "loss_weights", "per_loss_momentum"]
+
+_HOMES = {
+    "DOT": "dot.optim",
+    "PerLossMomentum": "dot.optim",
+    "per_loss_momentum": "dot.optim",
+    "cross_entropy": "dot.losses",
+    "kd_loss": "dot.losses",
+    "loss_weights": "dot.losses",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dot' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

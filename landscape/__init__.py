@@ -1,0 +1,50 @@
+"""Loss surfaces, flatness and gradient conflict of any ``torch.nn.Module``.
+
+    import landscape as ls
+    problem = ls.Problem(model, objective, loader)
+    directions = ls.directions.random(model, n=2, seed=0)
+    surface = ls.evaluate(problem, directions, ls.Grid2D(x=(-1, 1, 51), y=(-1, 1, 51)), out="surface.h5")
+    ls.plot.contour(surface, term="ce").savefig("contour.pdf")
+
+The plotting libraries are imported when ``ls.plot``, ``ls.explore`` or ``ls.report`` is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from landscape import conflict, directions, sharpness
+from landscape.grid import Grid1D, Grid2D
+from landscape.problem import Problem
+from landscape.results import Conflict, Surface
+from landscape.store import load
+from landscape.surface import evaluate
+
+if TYPE_CHECKING:
+    from landscape import plot, report
+    from landscape.explorer import explore
+
+__all__ = [
+    "Conflict",
+    "Grid1D",
+    "Grid2D",
+    "Problem",
+    "Surface",
+    "conflict",
+    "directions",
+    "evaluate",
+    "explore",
+    "load",
+    "plot",
+    "report",
+    "sharpness",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("plot", "report"):
+        return import_module(f"landscape.{name}")
+    if name == "explore":
+        return import_module("landscape.explorer").explore
+    raise AttributeError(f"module 'landscape' has no attribute {name!r}")

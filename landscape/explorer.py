@@ -1,0 +1,135 @@
+"""Surfaces to turn and read in a browser: one 3-D scene for each, in one colour scale and one height."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+import numpy as np
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
+from landscape.plot._surfaces import measured, planes, value_range
+from landscape.results import PENDING, Array, Surface
+
+_COLUMNS = 3
+_SCENE_HEIGHT = 460
+_TITLE_HEIGHT = 120
+_FONT = "system-ui, sans-serif"
+# Far enough that no axis title is cut off, high enough to look into a minimum.
+_EYE = {"x": 1.35, "y": 1.65, "z": 1.25}
+# Shading by slope alone: highlights and shadows would be read as values.
+_LIGHT = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.0, "fresnel": 0.0}
+
+
+def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
+    """A page of 3-D surfaces with shared colours and heights; the pointer reads coordinates, value and error.
+
+    ``explore(...).write_html(path)`` gives one file that needs no network. Heights are logarithmic where all values
+    are positive and span a factor of 30 or more. Cells that are pending or not finite are holes, counted under the
+    name of their surface.
+
+    Args:
+        surfaces: 1 to 6 planes by name.
+        term: Which term.
+
+    Raises:
+        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, or no value is finite.
+    """
+    named = planes(surfaces, term)
+    low, high = value_range(named, term)
+    log = is_wide((low, high))
+    columns = min(len(named), _COLUMNS)
+    rows = -(-len(named) // columns)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        specs=[[{"type": "scene"}] * columns] * rows,
+        subplot_titles=[_title(name, surface, term) for name, surface in named.items()],
+        horizontal_spacing=0.02,
+        vertical_spacing=0.08,
+    )
+    heights = _height_axis(low, high, term, log)
+    floor, ceiling = np.log10((low, high)) if log else (low, high)
+    for i, (name, surface) in enumerate(named.items()):
+        place = {"row": i // columns + 1, "col": i % columns + 1}
+        figure.add_trace(_trace(name, surface, term, log), **place)
+        figure.update_scenes(
+            xaxis=_coordinate_axis("x", surface, surface.x),
+            yaxis=_coordinate_axis("y", surface, surface.y),
+            zaxis=heights,
+            aspectmode="cube",
+            camera_eye=_EYE,
+            camera_center_z=-0.12,
+            **place,
+        )
+    figure.update_layout(
+        title_text=f"{html.escape(term, quote=False)}, mean over examples",
+        title_y=1.0,
+        title_yanchor="top",
+        title_pad_t=16,
+        height=_SCENE_HEIGHT * rows + _TITLE_HEIGHT,
+        margin={"l": 10, "r": 10, "t": _TITLE_HEIGHT, "b": 10},
+        font_family=_FONT,
+        coloraxis={"colorscale": "Viridis", "cmin": floor, "cmax": ceiling, "colorbar": _color_bar(heights)},
+    )
+    return figure
+
+
+def _title(name: str, surface: Surface, term: str) -> str:
+    """Name of a surface as text, and what is missing from it."""
+    pending = int((surface.status == PENDING).sum())
+    broken = int(np.isnan(measured(surface, term)).sum()) - pending
+    holes = [f"{count(n, 'cell')} {what}" for n, what in ((pending, "pending"), (broken, "not finite")) if n]
+    # plotly reads titles as a dialect of HTML.
+    return "<br>".join([f"<b>{html.escape(name, quote=False)}</b>", *holes])
+
+
+def _trace(name: str, surface: Surface, term: str, log: bool) -> go.Surface:
+    values = measured(surface, term)
+    return go.Surface(
+        x=surface.x,
+        y=surface.y,
+        z=np.log10(values) if log else values,
+        name=html.escape(name, quote=False),
+        coloraxis="coloraxis",
+        lighting=_LIGHT,
+        text=_readings(values, surface.sem(term), term),
+        hovertemplate="x = %{x:.4g}<br>y = %{y:.4g}<br>%{text}",
+    )
+
+
+def _readings(values: Array, errors: Array, term: str) -> list[list[str]]:
+    """What the pointer shows at each cell: the value itself, also where the height is its logarithm."""
+    label = html.escape(term, quote=False)
+    return [
+        [f"{label} = {value:.4g}<br>standard error = {error:.2g}" for value, error in zip(*row, strict=True)]
+        for row in zip(values, errors, strict=True)
+    ]
+
+
+def _coordinate_axis(axis: str, surface: Surface, coordinates: Array | None) -> dict[str, object]:
+    """The whole axis, also where a surface is missing at its ends."""
+    ends = [float(np.min(coordinates)), float(np.max(coordinates))]
+    return {"title_text": coordinate_label(axis, surface), "range": ends}
+
+
+def _height_axis(low: float, high: float, term: str, log: bool) -> dict[str, object]:
+    label = html.escape(term, quote=False)
+    if not log:
+        margin = 0.02 * (high - low) or 1.0
+        return {"title_text": label, "range": [low - margin, high + margin]}
+    levels = round_levels(low, high, log=True)
+    return {
+        "title_text": f"{label} (log scale)",
+        "range": [np.log10(low) - 0.02, np.log10(high) + 0.02],
+        "tickvals": np.log10(levels),
+        "ticktext": [f"{level:g}" for level in levels],
+    }
+
+
+def _color_bar(heights: Mapping[str, object]) -> dict[str, object]:
+    """A colour bar with the title and the ticks of the axis of heights."""
+    shared = {key: heights[key] for key in ("title_text", "tickvals", "ticktext") if key in heights}
+    return {"len": 0.7, "thickness": 16, **shared}

@@ -1,0 +1,176 @@
+"""What is measured: a model, an objective and the data, held together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Objective = Callable[[nn.Module, Any], Mapping[str, Tensor]]
+"""``objective(model, batch)`` gives each term per example: ``{"ce": [N], "kd": [N], "correct": [N]}``."""
+
+Loss = Callable[[Any, Any], Tensor]
+"""``loss(outputs, targets)`` per example, ``[N]`` (``reduction="none"``)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, an objective over its outputs, and the batches to average over.
+
+    Args:
+        model: Any module. It is never written to: measurements run on a private copy, in eval mode.
+        objective: Gives each term per example, ``{"ce": [N], ...}``, so that uneven batches average exactly and
+            several terms cost one forward pass. It must use the model it is given.
+        batches: Whatever can be iterated more than once (a ``DataLoader``, a list), or a function without arguments
+            that starts a new iteration. Tensors in a batch, nested ones too, are moved to the model's device.
+        split: What the examples are, such as ``"train"``; kept as provenance.
+
+    Raises:
+        TypeError: ``batches`` is a generator, which could be read only once.
+        ValueError: The model has no parameters.
+    """
+
+    model: nn.Module
+    objective: Objective
+    batches: Iterable[Any] | Callable[[], Iterable[Any]]
+    split: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.batches, Iterator):
+            raise TypeError(
+                "batches must be iterable more than once: a DataLoader, a list, or a function that starts a new "
+                "iteration. Got a generator. Pass the function that makes it, or list(...) of it."
+            )
+        if next(self.model.parameters(), None) is None:
+            raise ValueError(f"model must have parameters to move along. Got {type(self.model).__name__} without any.")
+
+    @classmethod
+    def from_loss(
+        cls,
+        model: nn.Module,
+        losses: Mapping[str, Loss],
+        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        split: str = "unnamed",
+    ) -> Problem:
+        """A problem of ordinary supervised losses.
+
+        Args:
+            model: A module that returns a tensor, a tuple (its first item counts) or an object with ``.logits``.
+            losses: Per-example losses by name, such as ``{"ce": lambda out, y: F.cross_entropy(out, y,
+                reduction="none")}``.
+            batches: Yields ``(inputs, targets)``, or mappings whose ``"labels"`` are the targets and whose other
+                entries are keyword arguments of the model.
+            split: What the examples are.
+        """
+        frozen = dict(losses)
+
+        def objective(module: nn.Module, batch: Any) -> dict[str, Tensor]:
+            outputs, targets = _supervised(module, batch)
+            return {name: loss(outputs, targets) for name, loss in frozen.items()}
+
+        return cls(model, objective, batches, split)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's first parameter."""
+        return next(self.model.parameters()).device
+
+    def iterate(self) -> Iterator[Any]:
+        """Each batch once, on the model's device; a generator that the loader owns is put back afterwards.
+
+        A loader without a generator of its own draws from the global ones: call this inside `preserve_rng`.
+
+        Raises:
+            ValueError: There are no batches.
+        """
+        generator = getattr(self.batches, "generator", None)
+        generator = generator if isinstance(generator, torch.Generator) else None
+        state = generator.get_state() if generator else None
+        empty = True
+        try:
+            for batch in self.batches() if callable(self.batches) else self.batches:
+                empty = False
+                yield to_device(batch, self.device)
+        finally:
+            if generator and state is not None:
+                generator.set_state(state)
+        if empty:
+            raise ValueError("batches must hold at least one batch. Got none: is the loader empty?")
+
+    def private_copy(self) -> nn.Module:
+        """A deep copy of the model in eval mode that needs no gradients; the one that measurements write to."""
+        try:
+            model = copy.deepcopy(self.model)
+        except Exception as error:
+            raise ValueError(
+                f"model must be one that copy.deepcopy can copy, since the original is never written to. "
+                f"Got {type(self.model).__name__}: {error}. Detach the tensors kept as attributes, or rebuild it."
+            ) from error
+        return model.eval().requires_grad_(False)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """``batch`` with every tensor in it, nested ones too, on ``device``."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Every tensor in a batch, nested ones too, in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_of(value)
+    elif isinstance(batch, (tuple, list)):
+        for value in batch:
+            yield from tensors_of(value)
+
+
+def _supervised(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, Mapping):
+        if "labels" not in batch:
+            raise ValueError(f"a batch that is a mapping must have 'labels'. Got {', '.join(map(str, batch))}.")
+        outputs = model(**{key: value for key, value in batch.items() if key != "labels"})
+        return _logits(outputs), batch["labels"]
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"a batch must be (inputs, targets) or a mapping with 'labels'. Got {type(batch).__name__}.")
+    inputs, targets = batch
+    return _logits(model(inputs)), targets
+
+
+def _logits(outputs: Any) -> Any:
+    if hasattr(outputs, "logits"):
+        return outputs.logits
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def per_example(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of one batch, checked to be one value for each example.
+
+    Raises:
+        TypeError: The objective did not return a mapping of tensors.
+        ValueError: A term is not of shape ``[N]``.
+    """
+    if not isinstance(terms, Mapping) or not terms:
+        raise TypeError(f"objective must return {{name: tensor of shape [N]}}. Got {type(terms).__name__}.")
+    for name, value in terms.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"term {name!r} must be a tensor of shape [N]. Got {type(value).__name__}.")
+        if value.ndim != 1:
+            raise ValueError(
+                f"term {name!r} must have one value per example, shape [N]. Got shape {list(value.shape)}. "
+                'Use reduction="none" and average over everything but the examples.'
+            )
+    return dict(terms)

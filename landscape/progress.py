@@ -1,0 +1,15 @@
+"""The one progress bar: on stderr, with the time left, only on a terminal and only for what takes over a second."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(total: int, label: str, unit: str = "it") -> tqdm[Any]:
+    """A bar of ``total`` steps to ``update``; silent without a terminal and on every rank but the first."""
+    hidden = not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
+    return tqdm(total=total, desc=label, unit=unit, file=sys.stderr, disable=hidden, delay=1, leave=False)

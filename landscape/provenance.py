@@ -1,0 +1,65 @@
+"""Where a result comes from: versions, digests, the command and the kind of machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shlex
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+_PACKAGES = ("dot-landscape", "torch", "numpy", "scipy", "h5py", "matplotlib", "plotly")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def command_line() -> str:
+    """The command that this process was started with, without the folders of its program."""
+    return shlex.join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def machine(device: torch.device) -> str:
+    """The kind of machine, such as ``x86_64, 2 CPU threads`` or the name of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {torch.get_num_threads()} CPU threads" + (", MPS" if device.type == "mps" else "")
+
+
+def update_digest(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    """Add a tensor with its name, dtype and shape to a digest."""
+    digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else tensor.new_empty(0)
+    digest.update(raw.numpy().data)
+
+
+def digest_tensors(named: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 of tensors with their names, dtypes and shapes, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        update_digest(digest, name, tensor)
+    return digest.hexdigest()
+
+
+def digest_model(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers with their names."""
+    return digest_tensors([*model.named_parameters(), *model.named_buffers()])

@@ -1,0 +1,153 @@
+"""What a measurement returns: labelled arrays with their provenance, and nothing that computes or draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from landscape.directions import Directions
+
+Array = NDArray[np.float64]
+
+PENDING, DONE, NOT_FINITE = 0, 1, 2
+"""Values of ``Surface.status``."""
+
+
+@dataclass
+class Surface:
+    """The mean of each term at each point of a grid around the weights.
+
+    Three shapes exist, told apart by ``dims``: a line ``("x",)``; a bundle of lines, one along each of several
+    directions, ``("direction", "x")``; and a plane ``("y", "x")``.
+
+    Attributes:
+        x: Coordinates ``[nx]`` in units of the direction (of the filter norm, for filter-normalised directions).
+        y: Coordinates ``[ny]`` of a plane, else None.
+        dims: Names of the axes of ``status`` and of each term.
+        means: Mean of each term, float64, in the shape of the grid.
+        sems: Standard error of each mean over the examples, in the shape of the grid.
+        status: uint8 in the shape of the grid: 0 pending, 1 done, 2 done and not finite.
+        origin: ``{term: (mean, sem)}`` at the unperturbed weights.
+        attrs: Provenance; the root attributes of the file.
+        directions: What ``x`` and ``y`` are multiples of.
+    """
+
+    x: Array
+    y: Array | None
+    dims: tuple[str, ...]
+    means: dict[str, Array]
+    sems: dict[str, Array]
+    status: NDArray[np.uint8]
+    origin: dict[str, tuple[float, float]]
+    attrs: dict[str, Any]
+    directions: Directions | None = None
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the measured terms."""
+        return tuple(self.means)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no cell is pending."""
+        return bool((self.status != PENDING).all())
+
+    def values(self, term: str) -> Array:
+        """Mean of ``term`` over the examples, in the shape of the grid.
+
+        Raises:
+            KeyError: The surface has no such term.
+        """
+        return self.means[self._known(term)]
+
+    def sem(self, term: str) -> Array:
+        """Standard error of ``values(term)`` over the examples, in the shape of the grid.
+
+        Raises:
+            KeyError: The surface has no such term.
+        """
+        return self.sems[self._known(term)]
+
+    def _known(self, term: str) -> str:
+        if term not in self.means:
+            raise KeyError(f"expected a term of this surface, one of {', '.join(self.means)}. Got {term!r}.")
+        return term
+
+    def __repr__(self) -> str:
+        shape = " x ".join(f"{name} {size}" for name, size in zip(self.dims, self.status.shape, strict=True))
+        done = int((self.status != PENDING).sum())
+        return f"<Surface {shape}: {', '.join(self.means)}; {done} of {self.status.size} cells done>"
+
+
+@dataclass
+class Conflict:
+    """How the gradients of two terms agree, step by step, for the whole network and for each layer.
+
+    ``consistent`` and ``inconsistent`` are the norms of the parts in which ``landscape.conflict.decompose``
+    splits the two gradients.
+
+    Attributes:
+        terms: The two names, a and b.
+        step: Step (or batch number) of each record, ``[B]``.
+        layers: Name of the module that owns the parameters of each layer, ``[L]``.
+        cosine: Cosine of the two gradients, ``[B]``; NaN where a gradient is zero.
+        norm: Norm of each term's gradient, ``{term: [B]}``.
+        consistent: Norm of the part that both share, ``[B]``.
+        inconsistent: Norm of what is left of each, ``{term: [B]}``.
+        layer_cosine: ``[B, L]``.
+        layer_norm: ``{term: [B, L]}``.
+        layer_consistent: ``[B, L]``.
+        layer_inconsistent: ``{term: [B, L]}``.
+        attrs: Provenance; the root attributes of the file.
+        groups: Other recordings of the same run by name: ``momentum`` (of the momentum buffers) and ``heldout``
+            (on a fixed held-out batch, once an epoch).
+    """
+
+    terms: tuple[str, str]
+    step: NDArray[np.int64]
+    layers: tuple[str, ...]
+    cosine: Array
+    norm: dict[str, Array]
+    consistent: Array
+    inconsistent: dict[str, Array]
+    layer_cosine: Array
+    layer_norm: dict[str, Array]
+    layer_consistent: Array
+    layer_inconsistent: dict[str, Array]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Conflict] = field(default_factory=dict)
+
+    @property
+    def per_layer(self) -> dict[str, Array]:
+        """Cosine of the two gradients in each layer, ``{module name: [B]}``."""
+        return {name: self.layer_cosine[:, i] for i, name in enumerate(self.layers)}
+
+    @property
+    def fraction_negative(self) -> float:
+        """Share of the records whose cosine is negative; records without a cosine are left out (NaN if all are)."""
+        known = self.cosine[~np.isnan(self.cosine)]
+        return float((known < 0).mean()) if known.size else float("nan")
+
+    def save(self, path: str | Path) -> None:
+        """Write to an HDF5 file, replacing one that is there.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        from landscape import store
+
+        store.save_conflict(path, self)
+
+    def __repr__(self) -> str:
+        a, b = self.terms
+        known = self.cosine[~np.isnan(self.cosine)]
+        mean = f"{known.mean():+.3f}" if known.size else "undefined"
+        return (
+            f"<Conflict of {a} and {b}: {len(self.step)} records, {len(self.layers)} layers, "
+            f"mean cosine {mean}, {self.fraction_negative:.0%} negative>"
+        )

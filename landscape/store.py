@@ -1,0 +1,335 @@
+"""HDF5 files: every result with its axes and its provenance, readable by h5py, xarray (h5netcdf) and HDF5 viewers.
+
+Result arrays are contiguous, uncompressed and allocated at creation, and a file appears under its name only when it
+is whole: a killed process leaves a readable file, in which ``status`` says what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landscape.directions import Directions
+from landscape.results import Array, Conflict, Surface
+
+SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
+VERSION = 1
+
+
+def load(path: str | Path) -> Surface | Conflict:
+    """Read a surface or conflict file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not an HDF5 file of this package, is cut short, or is of a newer version.
+    """
+    with _reading(path) as file:
+        schema = _schema(file, path)
+        return _read_surface(file) if schema == SURFACE else _read_conflict(file)
+
+
+def load_surface(path: str | Path) -> Surface:
+    """Read a surface file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a surface file, is cut short, or is of a newer version.
+    """
+    found = load(path)
+    if not isinstance(found, Surface):
+        raise ValueError(f"{path} must be a surface file. Got a conflict file.")
+    return found
+
+
+def load_conflict(path: str | Path) -> Conflict:
+    """Read a conflict file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a conflict file, is cut short, or is of a newer version.
+    """
+    found = load(path)
+    if not isinstance(found, Conflict):
+        raise ValueError(f"{path} must be a conflict file. Got a surface file.")
+    return found
+
+
+def create_surface(path: str | Path, surface: Surface) -> None:
+    """Write a new surface file, every array at its full size.
+
+    Raises:
+        OSError: The folder cannot be written or is full; nothing is left behind under this name.
+    """
+    _replace(path, lambda file: _write_surface(file, surface))
+
+
+def save_conflict(path: str | Path, conflict: Conflict) -> None:
+    """Write a conflict file, replacing one that is there in a single step.
+
+    Raises:
+        OSError: The folder cannot be written or is full; a file that was there is kept.
+    """
+
+    def write(file: h5py.File) -> None:
+        _write_attrs(file, CONFLICT, conflict.attrs | {"layers": list(conflict.layers)})
+        _write_conflict(file, conflict)
+        for name, group in conflict.groups.items():
+            _write_conflict(file.create_group(name), group)
+        file.attrs["groups"] = json.dumps(list(conflict.groups))
+
+    _replace(path, write)
+
+
+class SurfaceWriter:
+    """Puts finished cells into a file: their values first, their status after, each on its way before the next.
+
+    Raises:
+        OSError: Another process has the file open, or it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self._file = h5py.File(path, "r+")
+        except BlockingIOError as error:
+            raise OSError(f"{path} must have one writer. Another process has it open: wait for it to end.") from error
+
+    def __enter__(self) -> SurfaceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, surface: Surface, cells: Sequence[tuple[int, ...]]) -> None:
+        """Write ``cells`` of ``surface`` (their indices) and flush."""
+        for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
+            for name, values in arrays.items():
+                for cell in cells:
+                    self._file[group][name][cell] = values[cell]
+        self._file.flush()
+        for cell in cells:
+            self._file["status"][cell] = surface.status[cell]
+        self._file.flush()
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a file holds, ready for JSON: its schema, attributes, axes and how much of it is done.
+
+    Raises:
+        FileNotFoundError, ValueError: As `load`.
+    """
+    found = load(path)
+    body: dict[str, Any]
+    if isinstance(found, Surface):
+        body = {
+            "schema": SURFACE,
+            "dims": dict(zip(found.dims, found.status.shape, strict=True)),
+            "x": [found.x[0], found.x[-1]],
+            "y": None if found.y is None else [found.y[0], found.y[-1]],
+            "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
+            "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
+        }
+    else:
+        body = {
+            "schema": CONFLICT,
+            "terms": list(found.terms),
+            "records": {"steps": len(found.step)} | {name: len(g.step) for name, g in found.groups.items()},
+            "layers": list(found.layers),
+            "fraction_negative": found.fraction_negative,
+        }
+    return body | {"attributes": found.attrs}
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[h5py.File]:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"expected a file at {path}. There is none.")
+    try:
+        file = h5py.File(path, "r")
+    except BlockingIOError as error:
+        raise OSError(f"{path} is being written by another process: wait for it to end.") from error
+    except OSError as error:
+        raise ValueError(f"{path} must be an HDF5 file. Got one that is cut short or of another kind.") from error
+    with file:
+        yield file
+
+
+def _schema(file: h5py.File, path: str | Path) -> str:
+    schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
+    if schema not in (SURFACE, CONFLICT):
+        raise ValueError(f"{path} must have the schema {SURFACE} or {CONFLICT}. Got {schema or 'none'}.")
+    if version > VERSION:
+        raise ValueError(f"{path} has schema version {version}, newer than {VERSION}: update dot-landscape to read it.")
+    return str(schema)
+
+
+def _replace(path: str | Path, write: Callable[[h5py.File], None]) -> None:
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            write(file)
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where a flush to a full disk fails
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} cannot be written: {error}. Check that its folder exists, is writable and has space."
+        ) from error
+
+
+def _write_attrs(file: h5py.File, schema: str, attrs: Mapping[str, Any]) -> None:
+    file.attrs["schema"] = schema
+    file.attrs["schema_version"] = VERSION
+    for key, value in attrs.items():
+        file.attrs[key] = json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _read_attrs(file: h5py.File) -> dict[str, Any]:
+    attrs = {}
+    for key, value in file.attrs.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        attrs[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+    return attrs
+
+
+def _write_surface(file: h5py.File, surface: Surface) -> None:
+    _write_attrs(file, SURFACE, surface.attrs | {"dims": list(surface.dims)})
+    unit = {"filter": "filter norms", "layer": "layer norms", "model": "weight norms"}.get(
+        surface.attrs.get("normalize", ""), "direction norms"
+    )
+    for dim, size in zip(surface.dims, surface.status.shape, strict=True):
+        if dim == "direction":
+            _scale(file, dim, np.arange(size), "direction", "1")
+        else:
+            _scale(file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", unit)
+    for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
+        file.create_group(group)
+        for name, values in arrays.items():
+            _labelled(file, f"{group}/{name}", values, surface.dims)
+        for dim in surface.dims:
+            file[f"{group}/{dim}"] = file[dim]  # a hard link, so that the group opens as a labelled data set
+    _labelled(file, "status", surface.status, surface.dims)
+    for name, (mean, sem) in surface.origin.items():
+        file[f"origin/terms/{name}"], file[f"origin/sem/{name}"] = mean, sem
+    if surface.directions is not None:
+        for name, axis in zip(_axis_names(surface), surface.directions.axes, strict=True):
+            group = file.create_group(f"directions/{name}")
+            for parameter, tensor in axis.items():
+                stored = tensor.detach().cpu()
+                stored = stored.float() if stored.dtype == torch.bfloat16 else stored  # HDF5 has no bfloat16
+                packing = {"compression": "gzip"} if stored.ndim else {}
+                group.create_dataset(parameter, data=stored.numpy(), **packing)
+
+
+def _axis_names(surface: Surface) -> list[str]:
+    if surface.dims[0] == "direction":
+        return [str(i) for i in range(surface.status.shape[0])]
+    return ["x", "y"][: len(surface.dims)]
+
+
+def _read_surface(file: h5py.File) -> Surface:
+    attrs = _read_attrs(file)
+    dims = tuple(attrs.pop("dims"))
+    means = {name: file["terms"][name][()] for name in file["terms"] if name not in dims}
+    surface = Surface(
+        x=file["x"][()],
+        y=file["y"][()] if "y" in file else None,
+        dims=dims,
+        means=means,
+        sems={name: file["sem"][name][()] for name in means},
+        status=file["status"][()],
+        origin={name: (float(file["origin/terms"][name][()]), float(file["origin/sem"][name][()])) for name in means},
+        attrs=attrs,
+    )
+    if "directions" in file:
+        axes = tuple(_read_tensors(file["directions"][name]) for name in _axis_names(surface))
+        seed = int(attrs["seed"])
+        surface.directions = Directions(axes, attrs["normalize"], attrs["ignore"], None if seed < 0 else seed)
+    return surface
+
+
+def _read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
+    return {name: torch.as_tensor(dataset[()]) for name, dataset in group.items()}
+
+
+def _scale(group: h5py.Group, name: str, values: NDArray[Any], long_name: str, units: str) -> None:
+    group[name] = values
+    group[name].make_scale(name)
+    group[name].attrs["long_name"], group[name].attrs["units"] = long_name, units
+
+
+def _labelled(group: h5py.Group, name: str, values: NDArray[Any], dims: Sequence[str]) -> None:
+    dataset = group.create_dataset(name, data=values)
+    for axis, dim in enumerate(dims):
+        dataset.dims[axis].attach_scale(group[dim])
+
+
+def _write_conflict(group: h5py.Group, conflict: Conflict) -> None:
+    group.attrs["terms"] = json.dumps(list(conflict.terms))
+    _scale(group, "step", conflict.step, "training step or batch", "1")
+    group["layer"] = np.arange(len(conflict.layers))
+    group["layer"].make_scale("layer")
+    group["layer"].attrs["names"] = json.dumps(list(conflict.layers))
+    for name, values in _conflict_arrays(conflict).items():
+        _labelled(group, name, values, ("step", "layer")[: values.ndim])
+
+
+def _conflict_arrays(conflict: Conflict) -> dict[str, Array]:
+    arrays = {
+        "cosine": conflict.cosine,
+        "consistent": conflict.consistent,
+        "layers/cosine": conflict.layer_cosine,
+        "layers/consistent": conflict.layer_consistent,
+    }
+    for prefix, norm, inconsistent in (
+        ("", conflict.norm, conflict.inconsistent),
+        ("layers/", conflict.layer_norm, conflict.layer_inconsistent),
+    ):
+        for term in conflict.terms:
+            arrays[f"{prefix}norm/{term}"] = norm[term]
+            arrays[f"{prefix}inconsistent/{term}"] = inconsistent[term]
+    return arrays
+
+
+def _read_conflict(file: h5py.File) -> Conflict:
+    attrs = _read_attrs(file)
+    conflict = _read_conflict_group(file)
+    conflict.groups = {name: _read_conflict_group(file[name]) for name in attrs.pop("groups")}
+    attrs.pop("layers"), attrs.pop("terms")
+    conflict.attrs = attrs
+    return conflict
+
+
+def _read_conflict_group(group: h5py.Group) -> Conflict:
+    a, b = json.loads(group.attrs["terms"])
+    terms = (a, b)
+
+    def of_terms(name: str) -> dict[str, Array]:
+        return {term: group[f"{name}/{term}"][()] for term in terms}
+
+    return Conflict(
+        terms=terms,
+        step=group["step"][()],
+        layers=tuple(json.loads(group["layer"].attrs["names"])),
+        cosine=group["cosine"][()],
+        norm=of_terms("norm"),
+        consistent=group["consistent"][()],
+        inconsistent=of_terms("inconsistent"),
+        layer_cosine=group["layers/cosine"][()],
+        layer_norm=of_terms("layers/norm"),
+        layer_consistent=group["layers/consistent"][()],
+        layer_inconsistent=of_terms("layers/inconsistent"),
+    )

@@ -1,0 +1,213 @@
+"""Evaluating a problem on a grid around its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape import averages, store
+from landscape import grid as grids
+from landscape.averages import Average
+from landscape.directions import Directions
+from landscape.grid import Grid, Grid2D
+from landscape.isolation import thread_count
+from landscape.problem import Problem
+from landscape.progress import bar
+from landscape.provenance import command_line, digest_model, machine, now, versions
+from landscape.results import DONE, NOT_FINITE, PENDING, Surface
+
+
+def evaluate(
+    problem: Problem,
+    directions: Directions,
+    grid: Grid,
+    *,
+    out: str | Path | None = None,
+    label: str = "surface",
+) -> Surface:
+    """Average each term over all the examples at every point of ``grid`` around the problem's weights.
+
+    The problem's model is never written to. The unperturbed weights are always evaluated, on the grid or beside it.
+    With ``out`` each finished row is in the file at once: called again after an interruption, it goes on where it
+    was, and the values are the same to the last bit; called again after the end, it returns what is there.
+
+    Args:
+        problem: Model, objective and data; measured in eval mode.
+        directions: Two for a `Grid2D`; for a `Grid1D` one, or several that give a bundle of lines.
+        grid: Coordinates in units of the directions.
+        out: HDF5 file to write, and to resume; without it the surface is in memory only.
+        label: Name on the progress bar.
+
+    Returns:
+        Values ``[ny, nx]`` for a plane, ``[nx]`` for a line, ``[direction, nx]`` for a bundle, float64.
+
+    Raises:
+        ValueError: The directions do not fit the model or the grid, a term is not of shape ``[N]``, the file is of
+            another measurement (its difference is named), or the weights are not finite.
+        OSError: The file cannot be written.
+    """
+    _check_fit(problem, directions)
+    dims, sizes = grids.shape(grid, len(directions))
+    path = None if out is None else Path(out)
+    found = store.load_surface(path) if path is not None and path.exists() else None
+    threads = found.attrs["plan"]["threads"] if found else torch.get_num_threads()
+    with thread_count(threads):
+        if found is not None:
+            _refuse_another(found, _identity(problem, directions, averages.digest_data(problem)), grid, path)
+            if found.complete:
+                return found
+        walker = _Walker(problem, directions)
+        origin, data_sha256 = averages.average_and_digest(walker.model, problem)
+        if found is None:
+            surface = _allocate(problem, directions, grid, dims, sizes, origin, data_sha256)
+            if path is not None:
+                store.create_surface(path, surface)
+        else:
+            surface = found
+            _refuse_another_origin(surface, origin, path)
+        with store.SurfaceWriter(path) if path is not None else nullcontext() as writer:
+            _fill(surface, walker, list(grids.rows(grid, len(directions))), origin, writer, label)
+    return surface
+
+
+class _Walker:
+    """A private copy of a problem's model that moves to any point of the grid."""
+
+    def __init__(self, problem: Problem, directions: Directions) -> None:
+        self.problem = problem
+        self.model = problem.private_copy()
+        self._base = _state(problem.model)
+        self._state = _state(self.model)
+        self._axes = [{name: d.to(self._base[name]) for name, d in axis.items()} for axis in directions.axes]
+
+    def averages_at(self, point: Sequence[float]) -> dict[str, Average]:
+        with torch.no_grad():
+            for name, tensor in self._state.items():
+                tensor.copy_(self._base[name])
+            for coordinate, axis in zip(point, self._axes, strict=True):
+                if coordinate != 0:
+                    for name, direction in axis.items():
+                        self._state[name].add_(direction, alpha=coordinate)
+        return averages.average(self.model, self.problem)
+
+
+def _state(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def _fill(
+    surface: Surface,
+    walker: _Walker,
+    rows: list[list[tuple[tuple[int, ...], tuple[float, ...]]]],
+    origin: dict[str, Average],
+    writer: store.SurfaceWriter | None,
+    label: str,
+) -> None:
+    with bar(surface.status.size, label, "cell") as progress:
+        progress.update(int((surface.status != PENDING).sum()))
+        for row in rows:
+            todo = [(index, point) for index, point in row if surface.status[index] == PENDING]
+            for index, point in todo:
+                cell = walker.averages_at(point) if any(point) else origin
+                for name, (mean, sem, _) in cell.items():
+                    surface.means[name][index], surface.sems[name][index] = mean, sem
+                finite = all(np.isfinite(average.mean) for average in cell.values())
+                surface.status[index] = DONE if finite else NOT_FINITE
+                progress.update()
+            if todo and writer is not None:
+                writer.write(surface, [index for index, _ in todo])
+
+
+def _check_fit(problem: Problem, directions: Directions) -> None:
+    state = _state(problem.model)
+    for axis in directions.axes:
+        for name, direction in axis.items():
+            if name not in state:
+                raise ValueError(f"directions must belong to the model. Got {name!r}, which the model does not have.")
+            if direction.shape != state[name].shape:
+                raise ValueError(
+                    f"the direction of {name!r} must have the parameter's shape {list(state[name].shape)}. "
+                    f"Got {list(direction.shape)}."
+                )
+
+
+def _identity(problem: Problem, directions: Directions, data_sha256: str) -> dict[str, Any]:
+    """What must be the same for a file to be of the same measurement."""
+    return {
+        "checkpoint_sha256": digest_model(problem.model),
+        "directions_sha256": directions.sha256,
+        "data_sha256": data_sha256,
+        "normalize": directions.normalize,
+        "ignore": directions.ignore,
+        "bn_mode": "eval",
+        "precision": str(next(problem.model.parameters()).dtype).removeprefix("torch."),
+        "split": problem.split,
+    }
+
+
+def _allocate(
+    problem: Problem,
+    directions: Directions,
+    grid: Grid,
+    dims: tuple[str, ...],
+    sizes: tuple[int, ...],
+    origin: dict[str, Average],
+    data_sha256: str,
+) -> Surface:
+    for name, average in origin.items():
+        if not np.isfinite(average.mean):
+            raise ValueError(f"term {name!r} must be finite at the unperturbed weights. Got {average.mean}.")
+    counts = {name: average.n for name, average in origin.items()}
+    attrs = {
+        "created_at": now(),
+        "command": command_line(),
+        "versions": versions(),
+        "machine": machine(problem.device),
+        "seed": -1 if directions.seed is None else directions.seed,
+        "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
+        "plan": {"threads": torch.get_num_threads(), "device": problem.device.type, "path": "plain"},
+        **_identity(problem, directions, data_sha256),
+    }
+    return Surface(
+        x=grid.xs,
+        y=grid.ys if isinstance(grid, Grid2D) else None,
+        dims=dims,
+        means={name: np.full(sizes, np.nan) for name in origin},
+        sems={name: np.full(sizes, np.nan) for name in origin},
+        status=np.full(sizes, PENDING, np.uint8),
+        origin={name: (average.mean, average.sem) for name, average in origin.items()},
+        attrs=attrs,
+        directions=directions,
+    )
+
+
+def _refuse_another(found: Surface, identity: dict[str, Any], grid: Grid, path: Path | None) -> None:
+    differing = [key for key, value in identity.items() if found.attrs.get(key) != value]
+    if not np.array_equal(found.x, grid.xs):
+        differing.append("x")
+    if not np.array_equal(found.y if found.y is not None else [], grid.ys if grid.ys is not None else []):
+        differing.append("y")
+    if differing:
+        raise ValueError(
+            f"{path} must be of this measurement to be resumed. Got a file that differs in {', '.join(differing)}. "
+            "Write to another file, or delete this one."
+        )
+
+
+def _refuse_another_origin(found: Surface, origin: dict[str, Average], path: Path | None) -> None:
+    now_at = {name: (average.mean, average.sem) for name, average in origin.items()}
+    if not _same(found.origin, now_at):
+        raise ValueError(
+            f"{path} must be of this measurement to be resumed: at the unperturbed weights it has {found.origin}. "
+            f"Got {now_at}. The objective or the machine has changed: write to another file."
+        )
+
+
+def _same(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
