@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from landscape.isolation import preserve_rng
@@ -79,7 +80,7 @@ def gram(a: Sequence[Tensor], b: Sequence[Tensor], layer: Sequence[int], n_layer
     return torch.zeros(n_layers, 3, dtype=wide, device=a[0].device).index_add_(0, index, torch.stack(products))
 
 
-def from_gram(terms: tuple[str, str], step: Sequence[int], layers: Sequence[str], grams: Array) -> Conflict:
+def from_gram(terms: tuple[str, str], step: Sequence[int], layers: Sequence[str], grams: ArrayLike) -> Conflict:
     """The conflict that inner products tell.
 
     Args:
@@ -88,8 +89,8 @@ def from_gram(terms: tuple[str, str], step: Sequence[int], layers: Sequence[str]
         layers: ``[L]``.
         grams: ``[B, L, 3]``: a.a, b.b, a.b of each layer; see `gram`.
     """
-    grams = np.asarray(grams, np.float64).reshape(len(step), len(layers), 3)
-    whole, each = _measures(grams.sum(axis=1), terms), _measures(grams, terms)
+    products = np.asarray(grams, np.float64).reshape(len(step), len(layers), 3)
+    whole, each = _measures(products.sum(axis=1), terms), _measures(products, terms)
     return Conflict(
         terms=terms,
         step=np.asarray(step, np.int64),

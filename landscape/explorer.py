@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
-from landscape.plot._surfaces import measured, planes, value_range
+from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
 _COLUMNS = 3
-_SCENE_HEIGHT = 460
-_TITLE_HEIGHT = 120
+_SCENE_HEIGHT = 400
+_TITLE_HEIGHT = 110
 _FONT = "system-ui, sans-serif"
 # Far enough that no axis title is cut off, high enough to look into a minimum.
-_EYE = {"x": 1.35, "y": 1.65, "z": 1.25}
+_CAMERA = {"eye": {"x": 1.65, "y": 2.0, "z": 1.45}, "center": {"x": 0.08, "y": -0.06, "z": -0.12}}
+_AXIS_FONTS = {"title_font_size": 11, "tickfont_size": 10}
 # Shading by slope alone: highlights and shadows would be read as values.
 _LIGHT = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.0, "fresnel": 0.0}
 
@@ -56,12 +59,11 @@ def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
         place = {"row": i // columns + 1, "col": i % columns + 1}
         figure.add_trace(_trace(name, surface, term, log), **place)
         figure.update_scenes(
-            xaxis=_coordinate_axis("x", surface, surface.x),
-            yaxis=_coordinate_axis("y", surface, surface.y),
-            zaxis=heights,
+            xaxis=_coordinate_axis("x", surface),
+            yaxis=_coordinate_axis("y", surface),
+            zaxis={**heights, **_AXIS_FONTS},
             aspectmode="cube",
-            camera_eye=_EYE,
-            camera_center_z=-0.12,
+            camera=_CAMERA,
             **place,
         )
     figure.update_layout(
@@ -95,24 +97,33 @@ def _trace(name: str, surface: Surface, term: str, log: bool) -> go.Surface:
         name=html.escape(name, quote=False),
         coloraxis="coloraxis",
         lighting=_LIGHT,
-        text=_readings(values, surface.sem(term), term),
-        hovertemplate="x = %{x:.4g}<br>y = %{y:.4g}<br>%{text}",
+        text=_readings(surface, values, term),
+        hoverinfo="text+name",
     )
 
 
-def _readings(values: Array, errors: Array, term: str) -> list[list[str]]:
+def _readings(surface: Surface, values: Array, term: str) -> NDArray[np.object_]:
     """What the pointer shows at each cell: the value itself, also where the height is its logarithm."""
-    label = html.escape(term, quote=False)
-    return [
-        [f"{label} = {value:.4g}<br>standard error = {error:.2g}" for value, error in zip(*row, strict=True)]
-        for row in zip(values, errors, strict=True)
+    label, errors = html.escape(term, quote=False), surface.sem(term)
+    readings = [
+        [
+            f"x = {x:.4g}<br>y = {y:.4g}<br>{label} = {values[i, j]:.4g}<br>standard error = {errors[i, j]:.2g}"
+            for j, x in enumerate(surface.x)
+        ]
+        for i, y in enumerate(plane_y(surface))
     ]
+    # Of nested lists plotly would make one string a row.
+    return np.array(readings, dtype=object)
 
 
-def _coordinate_axis(axis: str, surface: Surface, coordinates: Array | None) -> dict[str, object]:
+def _coordinate_axis(axis: Literal["x", "y"], surface: Surface) -> dict[str, object]:
     """The whole axis, also where a surface is missing at its ends."""
-    ends = [float(np.min(coordinates)), float(np.max(coordinates))]
-    return {"title_text": coordinate_label(axis, surface), "range": ends}
+    coordinates = getattr(surface, axis)
+    return {
+        "title_text": coordinate_label(axis, surface),
+        "range": [coordinates.min(), coordinates.max()],
+        **_AXIS_FONTS,
+    }
 
 
 def _height_axis(low: float, high: float, term: str, log: bool) -> dict[str, object]:

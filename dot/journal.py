@@ -1,0 +1,44 @@
+"""Records that grow while training: a line of JSON each, appended, and cut back to a checkpoint when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """An append-only file of JSON lines in the order of the key ``at``.
+
+    Args:
+        path: Of the file.
+        at: The key of every record that says when it was made, such as ``"epoch"``.
+    """
+
+    def __init__(self, path: Path, at: str) -> None:
+        self.path = path
+        self._at = at
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every whole record; a last line cut short by a killed process is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]  # what follows the last line end is empty, or cut short
+
+    def cut(self, last: int) -> None:
+        """Drop the records after ``last``: they are made again when training goes on from there."""
+        kept = [record for record in self.read() if record[self._at] <= last]
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, self.path)

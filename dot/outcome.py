@@ -1,0 +1,125 @@
+"""What a study found: a few numbers for each student, kept as JSON and shown as a table of means and spreads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dot.config import METHODS, StudyConfig, digest
+
+COLUMNS = {
+    "accuracy": "test accuracy (%)",
+    "ce": "test task loss",
+    "kd": "test distillation loss",
+    "width_0.1": "basin width at +0.1",
+    "width_1": "basin width at +1",
+    "curvature": "curvature",
+    "cosine": "gradient cosine",
+}
+"""Numbers of the table, in order, and their headings."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """The numbers of one student.
+
+    Attributes:
+        method: Key of `METHODS`.
+        seed: Of its training.
+        run: Name of its run folder.
+        numbers: By the keys of `COLUMNS`; NaN where undefined.
+        lower_bounds: Keys of widths that are lower bounds: the lines ended before the rise.
+    """
+
+    method: str
+    seed: int
+    run: str
+    numbers: dict[str, float]
+    lower_bounds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished study.
+
+    Attributes:
+        config_sha256: Of its configuration.
+        command: That made it.
+        versions: Of the packages.
+        machine: Its kind.
+        seconds: From the start of the last call to its end.
+        report: Path of the report, relative to the study's folder.
+        teacher: The teacher's numbers.
+        students: In the order of methods and seeds.
+    """
+
+    config_sha256: str
+    command: str
+    versions: dict[str, str]
+    machine: str
+    seconds: float
+    report: str
+    teacher: Student
+    students: tuple[Student, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write ``study.json``, whole or not at all."""
+        temporary = folder / ".study.json.tmp"
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / "study.json")
+
+
+def finished(folder: Path, config: StudyConfig) -> Outcome | None:
+    """The outcome in a study's folder; None where the study has not ended, or its report is gone.
+
+    Raises:
+        ValueError: The folder holds the study of another configuration.
+    """
+    path = folder / "study.json"
+    if not path.exists():
+        return None
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if raw["config_sha256"] != digest(config):
+        raise ValueError(
+            f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it is "
+            "not overwritten; give another folder with -o."
+        )
+    found = Outcome(**raw | {"teacher": _student(raw["teacher"]), "students": tuple(map(_student, raw["students"]))})
+    return found if (folder / found.report).exists() else None
+
+
+def _student(raw: dict[str, Any]) -> Student:
+    return Student(**raw | {"lower_bounds": tuple(raw["lower_bounds"])})
+
+
+def table(students: Sequence[Student]) -> list[list[str]]:
+    """A heading and a row for each method: mean ± standard deviation over its seeds, and how many there are."""
+    rows = [["method", *COLUMNS.values(), "n"]]
+    for method in dict.fromkeys(student.method for student in students):
+        group = [student for student in students if student.method == method]
+        rows.append([METHODS[method], *(_cell(group, key) for key in COLUMNS), str(len(group))])
+    return rows
+
+
+def _cell(group: Sequence[Student], key: str) -> str:
+    values = [student.numbers[key] for student in group]
+    if any(math.isnan(value) for value in values):
+        return "undefined"
+    digits = {"accuracy": 2, "curvature": 1}.get(key, 3)
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    bound = "≥ " if any(key in student.lower_bounds for student in group) else ""
+    return f"{bound}{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def as_text(rows: Sequence[Sequence[str]]) -> str:
+    """A table in aligned columns, as long headings allow: one number a line, one method a column."""
+    turned = list(zip(*rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in zip(*turned, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in turned]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -1,0 +1,114 @@
+"""Gradient conflict recorded while training, without changing what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dot.config import RunConfig
+from dot.data.images import ImageSet
+from dot.journal import Journal
+from dot.losses import cross_entropy, kd_loss
+from dot.optim import PerLossMomentum
+from landscape import conflict
+from landscape.results import Conflict
+
+TERMS = ("ce", "kd")
+
+
+class ConflictRecorder:
+    """Records how the task and the distillation gradient agree.
+
+    Every ``record.every`` steps on the training batch, of the gradients and, where the optimizer has one for each loss,
+    of the momentum buffers; and once an epoch on a fixed held-out batch, in eval mode. The gradients are weighted as in
+    the distilled loss (``w_ce``, ``w_kd``), for every method, so that methods can be compared.
+
+    Args:
+        folder: Where the records grow, as ``conflict.jsonl`` and ``heldout.jsonl``, until `consolidate`.
+        model: The student.
+        teacher: The teacher.
+        data: Whose first ``record.heldout`` test examples are the held-out batch.
+        config: Of the run.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, teacher: nn.Module, data: ImageSet, config: RunConfig) -> None:
+        self._steps = Journal(folder / "conflict.jsonl", at="step")
+        self._epochs = Journal(folder / "heldout.jsonl", at="step")
+        self._config = config
+        parameters = dict(model.named_parameters())
+        owner = conflict.layers_of(model)
+        self._parameters = list(parameters.values())
+        self._layers = list(dict.fromkeys(owner.values()))
+        self._index = [self._layers.index(owner[name]) for name in parameters]
+        images, self._labels = (t[: config.record.heldout] for t in (data.test.images, data.test.labels))
+        self._inputs = data.inputs(images)
+        with torch.no_grad():
+            self._teacher_logits = teacher.eval()(self._inputs)
+
+    def wants(self, step: int) -> bool:
+        """Whether this step is recorded."""
+        return self._config.record.every > 0 and step % self._config.record.every == 0
+
+    def step(self, step: int, losses: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Record the gradients of a training batch, before its update."""
+        record: dict[str, Any] = {"step": step, "gradients": self._gram(losses)}
+        if isinstance(optimizer, PerLossMomentum):
+            task, distill = (optimizer.momentum_buffers(name) for name in optimizer.losses)
+            if all(buffer is not None for buffer in [*task, *distill]):
+                record["momentum"] = self._inner(task, distill)  # type: ignore[arg-type]
+        self._steps.append(record)
+
+    def epoch(self, step: int, model: nn.Module) -> None:
+        """Record the gradients on the held-out batch."""
+        was_training = model.training
+        logits = model.eval()(self._inputs)
+        losses = {
+            "ce": cross_entropy(logits, self._labels),
+            "kd": kd_loss(logits, self._teacher_logits, self._config.losses.temperature),
+        }
+        self._epochs.append({"step": step, "gradients": self._gram(losses)})
+        model.train(was_training)
+
+    def cut(self, step: int) -> None:
+        """Forget what was recorded after so many whole steps."""
+        self._steps.cut(step - 1)  # a step is recorded before its update, under its own number from 0
+        self._epochs.cut(step)
+
+    def consolidate(self, path: Path, attrs: Mapping[str, Any]) -> None:
+        """Write all records into one HDF5 file and remove the side files.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        steps = self._steps.read()
+        result = self._conflict(steps, "gradients")
+        result.attrs = dict(attrs) | {"w_ce": self._config.losses.w_ce, "w_kd": self._config.losses.w_kd}
+        result.groups = {"heldout": self._conflict(self._epochs.read(), "gradients")}
+        buffered = [record for record in steps if "momentum" in record]
+        if buffered:
+            result.groups["momentum"] = self._conflict(buffered, "momentum")
+        result.save(path)
+        for journal in (self._steps, self._epochs):
+            journal.path.unlink(missing_ok=True)
+
+    def _conflict(self, records: list[dict[str, Any]], kind: str) -> Conflict:
+        grams = [record[kind] for record in records]
+        return conflict.from_gram(TERMS, [record["step"] for record in records], self._layers, grams)
+
+    def _gram(self, losses: Mapping[str, Tensor]) -> list[list[float]]:
+        weights = (self._config.losses.w_ce, self._config.losses.w_kd)
+        gradients = []
+        for name, weight in zip(TERMS, weights, strict=True):
+            found = torch.autograd.grad(
+                weight * losses[name], self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            gradients.append(list(found))
+        return self._inner(*gradients)
+
+    def _inner(self, a: list[Tensor], b: list[Tensor]) -> list[list[float]]:
+        products: list[list[float]] = conflict.gram(a, b, self._index, len(self._layers)).tolist()
+        return products

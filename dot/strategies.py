@@ -1,0 +1,83 @@
+"""The training methods: what each does with the losses of a batch. Everything else of training is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from dot.config import RunConfig
+from dot.optim import DOT
+
+
+class Strategy(Protocol):
+    """A method of training: an optimizer, the losses it needs, and a step."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What updates the weights."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the losses that `step` reads."""
+        ...
+
+    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update the weights; returns the norms of the gradients by name, scalars on the device."""
+        ...
+
+
+class SummedLoss:
+    """One backward pass through the weighted sum of the losses, and `torch.optim.SGD`."""
+
+    def __init__(self, parameters: Iterable[Tensor], config: RunConfig, weights: Mapping[str, float]) -> None:
+        use = config.train
+        self.needs = tuple(weights)
+        self.optimizer = SGD(parameters, lr=use.lr, momentum=use.momentum, weight_decay=use.weight_decay)
+        self._weights = weights
+
+    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update the weights; the norm is that of the gradient of the sum."""
+        self.optimizer.zero_grad()
+        torch.stack([weight * losses[name] for name, weight in self._weights.items()]).sum().backward()
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.optimizer.step()
+        return {"total": norm}
+
+
+class DistillationOriented:
+    """A gradient for each of the two losses, and `DOT`."""
+
+    needs = ("ce", "kd")
+
+    def __init__(self, parameters: Iterable[Tensor], config: RunConfig) -> None:
+        use = config.train
+        self.optimizer = DOT(
+            parameters, lr=use.lr, momentum=use.momentum, delta=use.delta, weight_decay=use.weight_decay
+        )
+        self._losses = config.losses
+
+    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update the weights; the norms are those of each loss's gradient and of their sum."""
+        self.optimizer.backward(task=self._losses.w_ce * losses["ce"], distill=self._losses.w_kd * losses["kd"])
+        task, distill = ([g for g in self.optimizer.gradients(name) if g is not None] for name in self.optimizer.losses)
+        norms = {
+            "total": torch.nn.utils.get_total_norm(torch._foreach_add(task, distill)),
+            "task": torch.nn.utils.get_total_norm(task),
+            "distill": torch.nn.utils.get_total_norm(distill),
+        }
+        self.optimizer.step()
+        return norms
+
+
+def strategy(parameters: Iterable[Tensor], config: RunConfig) -> Strategy:
+    """The strategy of a run's method."""
+    if config.method == "kd-dot":
+        return DistillationOriented(parameters, config)
+    weights = {"ce": 1.0} if config.method == "ce" else {"ce": config.losses.w_ce, "kd": config.losses.w_kd}
+    return SummedLoss(parameters, config, weights)

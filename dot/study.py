@@ -1,0 +1,149 @@
+"""A whole study: teacher, students of each method and seed, surfaces, flatness, conflict, figures and a report.
+
+Every part is kept as it is finished and never done twice, so that an interrupted study goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import landscape as ls
+from dot import gallery, runs
+from dot.config import METHODS, Measuring, StudyConfig, digest, to_toml
+from dot.outcome import Outcome, Student
+from dot.runs import Run
+from landscape import store
+from landscape.provenance import command_line, machine, now, versions
+
+log = logging.getLogger(__name__)
+
+
+def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcome:
+    """Run a study, or what is left of it, in a folder.
+
+    Args:
+        config: Of the study.
+        folder: Gets ``runs/``, ``figures/``, ``explore.html``, ``report.html`` and, last, ``study.json``.
+        device: To train and measure on.
+
+    Raises:
+        OSError: The folder cannot be written.
+        ValueError: A run folder in it holds another configuration.
+        Diverged: A loss is not finite.
+        KeyboardInterrupt: It was asked to stop, and has saved where it was.
+    """
+    started = time.perf_counter()
+    jobs = [config.student_run(method, seed) for method in config.methods for seed in config.seeds]
+    steps = 2 + 2 * len(jobs)
+    root = folder / "runs"
+    _log(1, steps, "teacher")
+    teacher = runs.train(config.teacher_run(), root, device, label="teacher")
+    students = []
+    for i, job in enumerate(jobs):
+        name = f"{METHODS[job.method]}, seed {job.seed}"
+        _log(2 + 2 * i, steps, f"train {name}")
+        run = runs.train(job, root, device, label=name)
+        _log(3 + 2 * i, steps, f"measure {name}")
+        measure(run, config.measure, device, name)
+        students.append(run)
+    _log(steps, steps, "figures and report")
+    found = Outcome(
+        config_sha256=digest(config),
+        command=command_line(),
+        versions=versions(),
+        machine=machine(device),
+        seconds=0.0,
+        report="report.html",
+        teacher=_teacher_numbers(teacher),
+        students=tuple(numbers(run) for run in students),
+    )
+    _draw(config, folder, students, found)
+    found = Outcome(**vars(found) | {"seconds": round(time.perf_counter() - started, 1)})
+    found.save(folder)
+    return found
+
+
+def measure(run: Run, use: Measuring, device: torch.device, label: str) -> None:
+    """Surfaces of a trained student on its training images: a plane, and a bundle of lines for flatness.
+
+    Both are random and filter-normalised; the directions of all students come from the same seed.
+    """
+    problem = runs.problem(run.path, "train", device)
+    plane = ls.directions.random(problem.model, n=2, seed=use.seed)
+    axis = (-use.plane_extent, use.plane_extent, use.plane_points)
+    ls.evaluate(problem, plane, ls.Grid2D(axis, axis), out=run.path / "surface.h5", label=f"surface of {label}")
+    bundle = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
+    line = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
+    ls.evaluate(problem, bundle, line, out=run.path / "lines.h5", label=f"lines of {label}")
+
+
+def numbers(run: Run) -> Student:
+    """The numbers of a trained and measured student, from its files."""
+    lines, conflict = store.load_surface(run.path / "lines.h5"), store.load_conflict(run.conflict)
+    test = run.metrics[-1]["test"]
+    widths = {f"width_{rise:g}": ls.sharpness.basin_widths(lines, "ce", rise) for rise in (0.1, 1.0)}
+    return Student(
+        method=run.config.method,
+        seed=run.config.seed,
+        run=run.path.name,
+        numbers={
+            "accuracy": 100 * test["accuracy"],
+            "ce": test["ce"],
+            "kd": test["kd"],
+            **{name: float(found.width.mean()) for name, found in widths.items()},
+            "curvature": float(ls.sharpness.curvatures(lines, "ce").mean()),
+            "cosine": float(np.nanmean(conflict.cosine)) if np.isfinite(conflict.cosine).any() else float("nan"),
+        },
+        lower_bounds=tuple(name for name, found in widths.items() if found.censored.any()),
+    )
+
+
+def _teacher_numbers(run: Run) -> Student:
+    test = run.metrics[-1]["test"]
+    return Student(run.config.method, run.config.seed, run.path.name, test | {"accuracy": 100 * test["accuracy"]})
+
+
+def _draw(config: StudyConfig, folder: Path, students: Sequence[Run], found: Outcome) -> None:
+    groups = gallery.by_method(students)
+    pictures = folder / "figures"
+    pictures.mkdir(exist_ok=True)
+    for name, (figure, _, _) in gallery.figures(groups).items():
+        ls.plot.save(figure, pictures / name)
+    gallery.explorer(groups).write_html(folder / "explore.html")
+    gallery.report(
+        folder / found.report,
+        f"Study {config.name}: what distillation and DOT do to a student",
+        summary(config, found),
+        groups,
+        found.students,
+        {
+            "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
+            "Configuration (TOML)": to_toml(config),
+            "Versions": json.dumps(found.versions, indent=2),
+        },
+    )
+
+
+def summary(config: StudyConfig, found: Outcome) -> str:
+    """What was done, in two paragraphs of text."""
+    methods = ", ".join(METHODS[method] for method in config.methods)
+    return (
+        f"A {config.teacher.model} teacher ({found.teacher.numbers['accuracy']:.2f} % on the test images) and "
+        f"{config.student.model} students trained with {methods}, on {config.data}, {len(config.seeds)} seeds each. "
+        "For a seed, methods share the initial weights, the order of the data and the schedule.\n\n"
+        f"Surfaces: {config.measure.plane_points} x {config.measure.plane_points} cells, and "
+        f"{config.measure.directions} lines of {config.measure.line_points} points a student, over all training "
+        "images in eval mode. A few seeds of a small network show how the methods behave here; they do not rank "
+        "them in general."
+    )
+
+
+def _log(step: int, steps: int, what: str) -> None:
+    log.info("[%d/%d] %s", step, steps, what)

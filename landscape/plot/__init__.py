@@ -1,0 +1,14 @@
+"""Figures of what was measured: one file for each kind, each returning a ``matplotlib.figure.Figure``.
+
+They read results and compute nothing but means and bands for drawing. No window is opened, and neither ``pyplot`` nor
+the global ``rcParams`` is touched.
+"""
+
+from landscape.plot._save import save
+from landscape.plot.contour import contour
+from landscape.plot.cosine import cosine
+from landscape.plot.curves import curves
+from landscape.plot.layers import layers
+from landscape.plot.tradeoff import tradeoff
+
+__all__ = ["contour", "cosine", "curves", "layers", "save", "tradeoff"]

@@ -1,0 +1,45 @@
+"""How axes are scaled and named, and things counted."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from landscape.results import Array, Surface
+
+_WIDE = 30.0
+_UNITS = {"filter": "filter norms", "layer": "layer norms", "model": "norms of the weights"}
+
+
+def is_wide(values: ArrayLike) -> bool:
+    """Whether values need a log scale: the finite ones are all positive and span a factor of 30 or more."""
+    values = np.asarray(values, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.min() > 0 and known.max() / known.min() >= _WIDE)
+
+
+def coordinate_label(axis: str, surface: Surface) -> str:
+    """Name of a coordinate with its unit, such as ``x (filter norms)``."""
+    return f"{axis} ({_UNITS.get(str(surface.attrs.get('normalize')), 'lengths of the direction')})"
+
+
+def round_levels(low: float, high: float, *, log: bool) -> Array:
+    """Round numbers strictly between two values, for contour lines and ticks.
+
+    Args:
+        low: Smallest value; positive if ``log``.
+        high: Largest value.
+        log: Whether to take 1, 2 and 5 times the powers of ten (the powers alone over more than four decades).
+    """
+    if log:
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        levels = decades if high / low > 1e4 else np.outer(decades, (1.0, 2.0, 5.0)).ravel()
+    else:
+        levels = np.asarray(MaxNLocator(nbins=10).tick_values(low, high))
+    return levels[(levels > low) & (levels < high)]
+
+
+def count(n: int, what: str) -> str:
+    """A number with its noun, such as ``1 seed`` and ``3 seeds``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,44 @@
+"""What recordings of gradient conflict have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.results import Array, Conflict
+
+
+def common_steps(name: str, conflicts: Sequence[Conflict]) -> NDArray[np.int64]:
+    """Steps that all recordings of a method have, ascending.
+
+    Raises:
+        ValueError: There is no recording, or no such step.
+    """
+    if not conflicts:
+        raise ValueError(f"expected at least one recording of {name!r}. Got none. Leave the method out.")
+    steps: NDArray[np.int64] = reduce(np.intersect1d, [conflict.step for conflict in conflicts])
+    if not steps.size:
+        raise ValueError(f"expected steps that all recordings of {name!r} share. Got none. Record the same steps.")
+    return steps
+
+
+def at_steps(conflict: Conflict, steps: NDArray[np.int64], values: Array) -> Array:
+    """Rows of ``values`` ``[B, ...]`` of a recording at the given steps, in their order."""
+    _, rows, _ = np.intersect1d(conflict.step, steps, return_indices=True)
+    return values[rows]
+
+
+def common_terms(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, str]:
+    """The two terms whose gradients all recordings compare.
+
+    Raises:
+        ValueError: There is no recording, or they compare different terms.
+    """
+    pairs = {conflict.terms for seeds in conflicts.values() for conflict in seeds}
+    if len(pairs) != 1:
+        got = "; ".join(" and ".join(pair) for pair in sorted(pairs)) or "no recordings"
+        raise ValueError(f"expected recordings of one pair of terms. Got {got}. Draw a figure for each pair.")
+    return pairs.pop()

@@ -1,0 +1,45 @@
+"""Figures as files: the same figure gives the same bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+_DPI = 160
+# A date or a version of the writer would change the bytes of an unchanged figure.
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+
+def save(figure: Figure, stem: str | Path) -> list[Path]:
+    """Write ``stem.pdf`` and ``stem.png``, replacing files that are there.
+
+    Args:
+        figure: What to write.
+        stem: Path without a suffix; missing folders are made.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    Path(stem).parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind in ("pdf", "png"):
+        path = Path(f"{stem}.{kind}")
+        path.write_bytes(render(figure, kind))
+        paths.append(path)
+    return paths
+
+
+def render(figure: Figure, kind: Literal["pdf", "png"]) -> bytes:
+    """The content of a PDF or PNG file (160 dots an inch) with no date in it."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    return buffer.getvalue()

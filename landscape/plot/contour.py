@@ -1,0 +1,117 @@
+"""A term over planes through the weights, side by side in one colour scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
+
+from landscape.plot._axis import coordinate_label, is_wide, round_levels
+from landscape.plot._surfaces import measured, plane_y, planes, value_range
+from landscape.results import PENDING, Array, Surface
+
+_COLORS = "viridis"
+_PANEL = 2.7
+_COLUMNS = 3
+# White lines need a dark rim where the surface is bright.
+_RIM: list[AbstractPathEffect] = [withStroke(linewidth=1.6, foreground="#00000070")]
+# Colours of face and hatch, and the hatch itself.
+_PENDING = ("#f4f4f4", "#9a9a9a", "////")
+_NOT_FINITE = ("#ffffff", "#7a7a7a", "xxxxx")
+
+
+def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
+    """Every cell in its colour, with contour lines, under one colour scale and one set of levels.
+
+    Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights; pending cells are striped and
+    cells that are not finite cross-hatched. The scale is logarithmic where all values are positive and span a factor of
+    30 or more.
+
+    Args:
+        surfaces: One plane, or 1 to 6 by name.
+        term: Which term.
+
+    Raises:
+        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, or no value is finite.
+    """
+    named = planes(surfaces, term)
+    low, high = value_range(named, term)
+    log = is_wide((low, high))
+    norm = LogNorm(low, high) if log else Normalize(low, high)
+    levels = round_levels(low, high, log=log)
+    figure, axes = _panels(len(named))
+    for ax, (name, surface) in zip(axes, named.items(), strict=True):
+        _draw(ax, surface, measured(surface, term), norm, levels)
+        ax.set_title(name, fontsize=10)
+    _color_bar(figure, axes, norm, levels, term)
+    _legend(figure, named, term)
+    return figure
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    columns = min(n, _COLUMNS)
+    rows = math.ceil(n / columns)
+    figure = Figure(figsize=(_PANEL * columns + 1.0, _PANEL * rows + 0.2), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, i + 1, box_aspect=1) for i in range(n)]
+
+
+def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Array) -> None:
+    x, y = surface.x, plane_y(surface)
+    ax.pcolormesh(x, y, values, norm=norm, cmap=_COLORS, shading="nearest", rasterized=True)
+    pending = surface.status == PENDING
+    _mark_cells(ax, x, y, pending, _PENDING)
+    _mark_cells(ax, x, y, np.isnan(values) & ~pending, _NOT_FINITE)
+    crossed = levels[(levels > np.nanmin(values, initial=np.inf)) & (levels < np.nanmax(values, initial=-np.inf))]
+    if crossed.size:
+        lines = ax.contour(x, y, values, levels=crossed, colors="white", linewidths=0.8)
+        lines.set_path_effects(_RIM)
+    if x.min() <= 0 <= x.max() and y.min() <= 0 <= y.max():
+        ax.plot(0, 0, marker="+", color="black", markersize=8, markeredgewidth=2.8)
+        ax.plot(0, 0, marker="+", color="white", markersize=6, markeredgewidth=1.2)
+    ax.set_xlabel(coordinate_label("x", surface))
+    ax.set_ylabel(coordinate_label("y", surface))
+
+
+def _mark_cells(ax: Axes, x: Array, y: Array, cells: NDArray[np.bool_], look: tuple[str, str, str]) -> None:
+    left, bottom = _edges(x), _edges(y)
+    boxes = [
+        Rectangle((left[j], bottom[i]), left[j + 1] - left[j], bottom[i + 1] - bottom[i]) for i, j in np.argwhere(cells)
+    ]
+    face, edge, hatch = look
+    collection = PatchCollection(boxes, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0)
+    ax.add_collection(collection, autolim=False)
+
+
+def _edges(centres: Array) -> Array:
+    """Borders ``[n + 1]`` halfway between neighbours, as ``pcolormesh`` sets them."""
+    middle = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array, term: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, label=f"{term}, mean over examples", aspect=28)
+    bar.set_ticks(levels.tolist(), labels=[f"{level:g}" for level in levels])
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.hlines(levels, 0, 1, transform=bar.ax.get_yaxis_transform(), colors="white", linewidths=0.8)
+
+
+def _legend(figure: Figure, named: Mapping[str, Surface], term: str) -> None:
+    pending = any((surface.status == PENDING).any() for surface in named.values())
+    broken = any((np.isnan(measured(surface, term)) & (surface.status != PENDING)).any() for surface in named.values())
+    shown = [("pending", _PENDING)] * pending + [("not finite", _NOT_FINITE)] * broken
+    handles = [
+        Patch(facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0, label=label)
+        for label, (face, edge, hatch) in shown
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)

@@ -1,0 +1,51 @@
+"""Agreement of two gradients over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.plot._axis import count
+from landscape.plot._bands import band
+from landscape.plot._conflicts import at_steps, common_steps, common_terms
+from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.results import Conflict
+
+
+def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
+    """Cosine of the gradients of two terms at each recorded step, a row of axes for each method.
+
+    The line is the mean over the seeds and the band reaches from the lowest to the highest of them, both at the steps
+    that all seeds have; nothing is smoothed. Below the line at zero the gradients conflict. A step at which a seed has
+    no cosine is left open.
+
+    Args:
+        conflicts: For each method one recording for each seed.
+
+    Raises:
+        ValueError: A method has no recording or no step that all its recordings share, the recordings compare
+            different terms, or there are no methods or more than 6.
+    """
+    a, b = common_terms(conflicts)
+    figure = Figure(figsize=(WIDTH, 1.3 + 1.3 * len(conflicts)), layout="constrained")
+    axes = figure.subplots(len(conflicts), sharex=True, sharey=True, squeeze=False)[:, 0]
+    for ax, (name, look) in zip(axes, looks(conflicts).items(), strict=True):
+        _draw(ax, name, conflicts[name], look)
+    axes[-1].set_xlabel("step")
+    figure.supylabel(f"cosine of the {a} and {b} gradients", fontsize=10)
+    return figure
+
+
+def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
+    steps = common_steps(name, seeds)
+    mean, low, high = band(np.stack([at_steps(seed, steps, seed.cosine) for seed in seeds]), 0.0, 1.0)
+    ax.axhline(0.0, color=MISSING_COLOR, linewidth=0.8)
+    ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
+    ax.plot(steps, mean, color=look.color, linewidth=1.0)
+    spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
+    title = f"{name}: mean of {count(len(seeds), 'seed')}{spread}, {count(len(steps), 'step')}"
+    ax.set_title(title, loc="left", fontsize=9)
+    tidy(ax)

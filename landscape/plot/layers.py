@@ -1,0 +1,81 @@
+"""Agreement of two gradients in each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.plot._axis import count
+from landscape.plot._bands import mean_of_known
+from landscape.plot._conflicts import common_terms
+from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.results import Array, Conflict
+
+_LOW, _HIGH = 0.1, 0.9
+
+
+def layers(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
+    """Mean cosine of the gradients of two terms in each layer, from the first layer down to the last.
+
+    A dot is the mean over steps, then over seeds. Its interval reaches from the lowest to the highest seed; of a single
+    seed, it holds the middle 80 % of the steps. Records in which a layer has no cosine are left out.
+
+    Args:
+        conflicts: For each method one recording for each seed.
+
+    Raises:
+        ValueError: A method has no recording, the recordings differ in their layers or compare different terms, or
+            there are no methods or more than 6.
+    """
+    a, b = common_terms(conflicts)
+    names = _common_layers(conflicts)
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(names) + 0.15 * len(conflicts)), layout="constrained")
+    ax = figure.subplots()
+    ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
+    shifts = np.linspace(-0.22, 0.22, len(conflicts)) if len(conflicts) > 1 else [0.0]
+    for shift, (name, look) in zip(shifts, looks(conflicts).items(), strict=True):
+        _draw(ax, name, conflicts[name], look, np.arange(len(names)) + shift)
+    ax.set_yticks(np.arange(len(names)), labels=names, fontsize=8)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel(f"cosine of the {a} and {b} gradients")
+    tidy(ax)
+    figure.legend(loc="outside upper center", fontsize=8, frameon=False)
+    return figure
+
+
+def _common_layers(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, ...]:
+    empty = [name for name, seeds in conflicts.items() if not seeds]
+    if empty:
+        raise ValueError(f"expected at least one recording of {empty[0]!r}. Got none. Leave the method out.")
+    found = {conflict.layers for seeds in conflicts.values() for conflict in seeds}
+    if len(found) > 1:
+        raise ValueError(f"expected one list of layers. Got {len(found)}. Compare networks of one architecture.")
+    return found.pop()
+
+
+def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look, rows: Array) -> None:
+    centre, low, high = _summary(seeds)
+    spread = "lowest to highest seed" if len(seeds) > 1 else "10-90 % of steps"
+    ax.hlines(rows, low, high, color=look.color, linewidth=1.6)
+    ax.plot(
+        centre,
+        rows,
+        color=look.color,
+        linestyle="none",
+        marker=look.marker,
+        markersize=5,
+        label=f"{name}: mean of {count(len(seeds), 'seed')}; bar: {spread}",
+    )
+
+
+def _summary(seeds: Sequence[Conflict]) -> tuple[Array, Array, Array]:
+    """Centre and ends of the interval of each layer, each ``[L]``."""
+    per_seed = np.stack([mean_of_known(seed.layer_cosine, axis=0) for seed in seeds])
+    rows, ends = (per_seed, (0.0, 1.0)) if len(seeds) > 1 else (seeds[0].layer_cosine, (_LOW, _HIGH))
+    known = ~np.isnan(rows).all(axis=0)
+    low, high = np.full((2, rows.shape[1]), np.nan)
+    low[known], high[known] = np.nanquantile(rows[:, known], ends, axis=0)
+    return mean_of_known(per_seed, axis=0), low, high

@@ -1,0 +1,358 @@
+"""Figures show what was measured: their contents are compared with numpy on the same arrays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.figure import Figure
+
+from landscape import plot
+from landscape.plot import _axis, _style
+from landscape.results import DONE, NOT_FINITE, PENDING, Conflict, Surface
+
+METHODS = ("CE", "KD+SGD", "KD+DOT")
+
+
+def surface(values, *, dims, normalize="filter"):
+    values = np.asarray(values, dtype=np.float64)
+    x = np.linspace(-1, 1, values.shape[-1])
+    y = np.linspace(-2, 2, values.shape[0]) if dims == ("y", "x") else None
+    status = np.where(np.isfinite(values), DONE, NOT_FINITE).astype(np.uint8)
+    attrs = {"normalize": normalize}
+    return Surface(x, y, dims, {"ce": values}, {"ce": values * 0.1}, status, {"ce": (0.0, 0.0)}, attrs)
+
+
+def bundle(seed=0, n=4, high=2.0):
+    return surface(np.random.default_rng(seed).uniform(1.0, high, (n, 5)), dims=("direction", "x"))
+
+
+def plane(seed=0, low=1.0, high=2.0, shape=(5, 7)):
+    return surface(np.random.default_rng(seed).uniform(low, high, shape), dims=("y", "x"))
+
+
+def conflict(seed=0, steps=range(6), layers=("conv1", "layer1.0.conv1", "fc")):
+    rng, b, n = np.random.default_rng(seed), len(steps), len(layers)
+    one = {"ce": np.ones(b), "kd": np.ones(b)}
+    each = {"ce": np.ones((b, n)), "kd": np.ones((b, n))}
+    return Conflict(
+        terms=("ce", "kd"),
+        step=np.asarray(steps),
+        layers=tuple(layers),
+        cosine=rng.uniform(-1, 1, b),
+        norm=one,
+        consistent=np.ones(b),
+        inconsistent=one,
+        layer_cosine=rng.uniform(-1, 1, (b, n)),
+        layer_norm=each,
+        layer_consistent=np.ones((b, n)),
+        layer_inconsistent=each,
+    )
+
+
+def every_figure():
+    return {
+        "curves": plot.curves({name: [bundle(i), bundle(i + 3)] for i, name in enumerate(METHODS)}, term="ce"),
+        "contour": plot.contour({name: plane(i) for i, name in enumerate(METHODS)}, term="ce"),
+        "tradeoff": plot.tradeoff({name: [(np.arange(1.0, 5.0), np.arange(2.0, 6.0))] for name in METHODS}),
+        "cosine": plot.cosine({name: [conflict(i), conflict(i + 3)] for i, name in enumerate(METHODS)}),
+        "layers": plot.layers({name: [conflict(i), conflict(i + 3)] for i, name in enumerate(METHODS)}),
+    }
+
+
+def line(ax, start):
+    return next(found for found in ax.lines if str(found.get_label()).startswith(start))
+
+
+def band_edges(collection):
+    """Lowest and highest y of a filled band at each x."""
+    vertices = collection.get_paths()[0].vertices
+    xs = np.unique(vertices[:, 0])
+    return np.array([(vertices[vertices[:, 0] == x, 1].min(), vertices[vertices[:, 0] == x, 1].max()) for x in xs]).T
+
+
+def test_curves_draw_the_mean_over_directions_and_seeds():
+    seeds = [bundle(0), bundle(1)]
+    ax = plot.curves({"CE": seeds}, term="ce").axes[0]
+    rows = np.concatenate([s.values("ce") for s in seeds])
+    np.testing.assert_allclose(line(ax, "CE").get_ydata(), np.mean(rows, axis=0))
+    np.testing.assert_array_equal(line(ax, "CE").get_xdata(), seeds[0].x)
+    assert line(ax, "CE").get_label() == "CE: 4 directions, 2 seeds"
+
+
+def test_curves_have_a_band_that_holds_the_middle_of_the_curves():
+    one = bundle()
+    ax = plot.curves(one, term="ce").axes[0]
+    np.testing.assert_allclose(band_edges(ax.collections[0]), np.quantile(one.values("ce"), (0.1, 0.9), axis=0))
+    assert "10-90 %" in ax.get_legend().get_title().get_text()
+
+
+def test_curves_of_a_line_have_no_band():
+    ax = plot.curves(surface([3.0, 1.0, 2.0], dims=("x",)), term="ce").axes[0]
+    assert not ax.collections
+    np.testing.assert_array_equal(line(ax, "1 direction").get_ydata(), [3.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("gap", ["inf", "pending"])
+def test_curves_leave_a_mean_with_a_missing_value_open_and_mark_it(gap):
+    broken = bundle()
+    if gap == "inf":
+        broken.means["ce"][1, 0], broken.status[1, 0] = np.inf, NOT_FINITE
+    else:
+        broken.status[1, 0] = PENDING
+    ax = plot.curves({"CE": broken, "KD+DOT": bundle(1)}, term="ce").axes[0]
+    drawn = line(ax, "CE: 4").get_ydata()
+    assert np.isnan(drawn[0])
+    np.testing.assert_allclose(drawn[1:], broken.values("ce")[:, 1:].mean(axis=0))
+    np.testing.assert_array_equal(line(ax, "CE: pending or not finite").get_xdata(), [-1.0])
+    assert np.isfinite(ax.get_ylim()).all()
+
+
+def test_curves_have_a_log_scale_only_for_a_wide_positive_range():
+    assert plot.curves(surface([1.0, 50.0], dims=("x",)), term="ce").axes[0].get_yscale() == "log"
+    assert plot.curves(surface([1.0, 2.0], dims=("x",)), term="ce").axes[0].get_yscale() == "linear"
+    assert plot.curves(surface([0.0, 50.0], dims=("x",)), term="ce").axes[0].get_yscale() == "linear"
+
+
+def test_curves_draw_into_given_axes():
+    figure = Figure()
+    ax = figure.add_subplot()
+    assert plot.curves(bundle(), term="ce", ax=ax) is figure
+    assert ax.lines
+
+
+def test_curves_refuse_what_is_no_line():
+    with pytest.raises(ValueError, match=r"expected lines or bundles of lines. Got \('y', 'x'\) for 'CE'"):
+        plot.curves({"CE": plane()}, term="ce")
+    with pytest.raises(ValueError, match=r"one of ce. Got 'kd'"):
+        plot.curves(bundle(), term="kd")
+    with pytest.raises(ValueError, match="expected one grid for all surfaces of 'CE'"):
+        plot.curves({"CE": [bundle(n=4), bundle(n=3)]}, term="ce")
+    with pytest.raises(ValueError, match="expected at least one surface of 'CE'"):
+        plot.curves({"CE": []}, term="ce")
+    with pytest.raises(ValueError, match=r"expected 1 to 6 methods. Got 7"):
+        plot.curves({str(i): bundle(i) for i in range(7)}, term="ce")
+
+
+def meshes(figure):
+    return [ax.collections[0] for ax in figure.axes if ax.get_label() != "<colorbar>"]
+
+
+def test_contour_panels_share_one_scale_over_all_values():
+    surfaces = {"a": plane(0, 1.0, 2.0), "b": plane(1, 1.5, 4.0)}
+    both = np.concatenate([s.values("ce").ravel() for s in surfaces.values()])
+    for mesh in meshes(plot.contour(surfaces, term="ce")):
+        assert (mesh.norm.vmin, mesh.norm.vmax) == (both.min(), both.max())
+
+
+def test_contour_panels_share_levels():
+    surfaces = {"a": plane(0, 1.0, 2.0), "b": plane(1, 1.0, 2.0)}
+    figure = plot.contour(surfaces, term="ce")
+    levels = [next(c.levels for c in ax.collections if hasattr(c, "levels")) for ax in figure.axes[:2]]
+    np.testing.assert_array_equal(levels[0], levels[1])
+
+
+def test_contour_cells_are_the_values_on_a_grid_that_is_not_square():
+    one = plane(shape=(3, 7))
+    figure = plot.contour(one, term="ce")
+    mesh = meshes(figure)[0]
+    np.testing.assert_array_equal(mesh.get_array(), one.values("ce"))
+    corners = mesh.get_coordinates()
+    assert corners.shape == (4, 8, 2)
+    np.testing.assert_allclose((corners[0, :-1, 0] + corners[0, 1:, 0]) / 2, one.x, atol=1e-12)
+    np.testing.assert_allclose((corners[:-1, 0, 1] + corners[1:, 0, 1]) / 2, one.y, atol=1e-12)
+    assert figure.axes[0].get_xlabel() == "x (filter norms)"
+
+
+def test_contour_missing_cells_are_shown_and_hide_no_others():
+    broken = plane()
+    broken.means["ce"][0, 0], broken.status[0, 0] = np.nan, NOT_FINITE
+    broken.means["ce"][2, 3], broken.status[2, 3] = np.inf, NOT_FINITE
+    broken.status[4, :] = PENDING
+    figure = plot.contour(broken, term="ce")
+    missing = np.zeros(broken.status.shape, dtype=bool)
+    missing[0, 0] = missing[2, 3] = missing[4, :] = True
+    np.testing.assert_array_equal(np.ma.getmaskarray(meshes(figure)[0].get_array()), missing)
+    pending, not_finite = figure.axes[0].collections[1:3]
+    assert (len(pending.get_paths()), len(not_finite.get_paths())) == (7, 2)
+    middle = [tuple(path.get_extents().get_points().mean(axis=0)) for path in not_finite.get_paths()]
+    np.testing.assert_allclose(middle, [(broken.x[0], broken.y[0]), (broken.x[3], broken.y[2])], atol=1e-12)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pending", "not finite"]
+
+
+def test_contour_complete_surfaces_need_no_legend():
+    assert not plot.contour(plane(), term="ce").legends
+
+
+def test_contour_log_scale_for_a_wide_range():
+    figure = plot.contour(plane(low=0.02, high=8.0), term="ce")
+    assert isinstance(meshes(figure)[0].norm, LogNorm)
+
+
+def test_contour_constant_and_entirely_pending_panels(tmp_path):
+    empty, constant = plane(), surface(np.ones((3, 3)), dims=("y", "x"))
+    empty.status[:] = PENDING
+    plot.save(plot.contour({"empty": empty, "constant": constant}, term="ce"), tmp_path / "odd")
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_contour_one_to_six_panels(n):
+    figure = plot.contour({str(i): plane(i) for i in range(n)}, term="ce")
+    assert [ax.get_title() for ax in figure.axes[:n]] == [str(i) for i in range(n)]
+
+
+def test_contour_refuses_what_cannot_be_compared():
+    empty = plane()
+    empty.status[:] = PENDING
+    with pytest.raises(ValueError, match=r"expected 1 to 6 surfaces. Got 0"):
+        plot.contour({}, term="ce")
+    with pytest.raises(ValueError, match="expected planes"):
+        plot.contour(bundle(), term="ce")
+    with pytest.raises(ValueError, match=r"one of ce. Got 'kd'"):
+        plot.contour({"a": plane()}, term="kd")
+    with pytest.raises(ValueError, match="expected at least one finite value of 'ce'"):
+        plot.contour(empty, term="ce")
+
+
+def test_tradeoff_thick_line_is_the_mean_over_seeds_of_the_epochs_all_have():
+    task = [np.array([3.0, 2.0, 1.0]), np.array([5.0, 4.0])]
+    distill = [np.array([9.0, 8.0, 7.0]), np.array([7.0, 7.0])]
+    ax = plot.tradeoff({"CE": list(zip(task, distill, strict=True))}).axes[0]
+    mean = line(ax, "CE: 2 seeds, 2 epochs")
+    np.testing.assert_allclose(mean.get_xdata(), [4.0, 3.0])
+    np.testing.assert_allclose(mean.get_ydata(), [8.0, 7.5])
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), task[0])
+
+
+def test_tradeoff_names_its_axes():
+    ax = plot.tradeoff({"CE": [(np.ones(2), np.ones(2))]}, labels=("cross-entropy", "kd")).axes[0]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("cross-entropy", "kd")
+
+
+def test_tradeoff_refuses_losses_of_unequal_length():
+    with pytest.raises(ValueError, match=r"as many task as distillation losses of 'CE'.* Got 2 and 3"):
+        plot.tradeoff({"CE": [(np.ones(2), np.ones(3))]})
+    with pytest.raises(ValueError, match="expected at least one path of 'CE'"):
+        plot.tradeoff({"CE": []})
+
+
+def test_cosine_line_is_the_mean_over_seeds_at_the_steps_all_have():
+    a, b = conflict(0, steps=range(6)), conflict(1, steps=range(2, 10))
+    ax = plot.cosine({"KD+DOT": [a, b]}).axes[0]
+    drawn = ax.lines[1]
+    np.testing.assert_array_equal(drawn.get_xdata(), [2, 3, 4, 5])
+    np.testing.assert_allclose(drawn.get_ydata(), (a.cosine[2:] + b.cosine[:4]) / 2)
+    np.testing.assert_allclose(
+        band_edges(ax.collections[0]),
+        [np.minimum(a.cosine[2:], b.cosine[:4]), np.maximum(a.cosine[2:], b.cosine[:4])],
+    )
+    assert ax.get_title(loc="left") == "KD+DOT: mean of 2 seeds (band: lowest to highest), 4 steps"
+
+
+def test_cosine_leaves_a_step_without_one_open():
+    broken = conflict()
+    broken.cosine[3] = np.nan
+    drawn = plot.cosine({"CE": [broken]}).axes[0].lines[1].get_ydata()
+    np.testing.assert_array_equal(drawn, broken.cosine)
+
+
+def test_cosine_methods_share_both_axes():
+    figure = plot.cosine({name: [conflict(i)] for i, name in enumerate(METHODS)})
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+
+
+def test_cosine_refuses_recordings_that_do_not_belong_together():
+    other = conflict()
+    other.terms = ("ce", "dkd")
+    with pytest.raises(ValueError, match=r"one pair of terms. Got ce and dkd; ce and kd"):
+        plot.cosine({"CE": [conflict(), other]})
+    with pytest.raises(ValueError, match="steps that all recordings of 'CE' share"):
+        plot.cosine({"CE": [conflict(steps=range(3)), conflict(steps=range(5, 8))]})
+    with pytest.raises(ValueError, match="Got no recordings"):
+        plot.cosine({})
+    with pytest.raises(ValueError, match="expected at least one recording of 'KD'"):
+        plot.cosine({"CE": [conflict()], "KD": []})
+
+
+def test_layers_dots_and_bars_of_several_seeds():
+    seeds = [conflict(0), conflict(1), conflict(2)]
+    ax = plot.layers({"CE": seeds}).axes[0]
+    per_seed = np.array([seed.layer_cosine.mean(axis=0) for seed in seeds])
+    np.testing.assert_allclose(line(ax, "CE").get_xdata(), per_seed.mean(axis=0))
+    bars = np.array(ax.collections[0].get_segments())[:, :, 0]
+    np.testing.assert_allclose(bars, np.stack([per_seed.min(axis=0), per_seed.max(axis=0)], axis=1))
+
+
+def test_layers_bars_of_one_seed_are_over_steps_without_those_that_have_no_cosine():
+    one = conflict()
+    one.layer_cosine[2, 1] = np.nan
+    one.layer_cosine[:, 2] = np.nan
+    ax = plot.layers({"CE": [one]}).axes[0]
+    known = np.delete(one.layer_cosine[:, 1], 2)
+    dots = line(ax, "CE").get_xdata()
+    assert dots[1] == pytest.approx(known.mean())
+    assert np.isnan(dots[2])
+    bar = ax.collections[0].get_segments()[1]
+    np.testing.assert_allclose(bar[:, 0], np.quantile(known, (0.1, 0.9)))
+
+
+def test_layers_first_layer_is_on_top():
+    ax = plot.layers({"CE": [conflict()]}).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["conv1", "layer1.0.conv1", "fc"]
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+
+
+def test_layers_refuse_networks_with_different_layers():
+    with pytest.raises(ValueError, match=r"expected one list of layers. Got 2"):
+        plot.layers({"CE": [conflict()], "KD": [conflict(layers=("fc",))]})
+    with pytest.raises(ValueError, match="expected at least one recording of 'KD'"):
+        plot.layers({"CE": [conflict()], "KD": []})
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    first = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "a" / name)]
+    second = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "b" / name)]
+    assert [path.suffix for path in first[:2]] == [".pdf", ".png"]
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_a_stem_keeps_its_dots(tmp_path):
+    paths = plot.save(plot.contour(plane(), term="ce"), tmp_path / "lr-0.05")
+    assert [path.name for path in paths] == ["lr-0.05.pdf", "lr-0.05.png"]
+
+
+def test_global_state_is_left_alone():
+    before = dict.copy(mpl.rcParams)
+    every_figure()
+    assert {key: dict.get(mpl.rcParams, key) for key in before} == before
+
+
+def test_pyplot_is_not_imported():
+    script = "import sys, landscape.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_methods_differ_in_luminance_and_not_only_in_colour():
+    looks = list(_style.looks(METHODS).values())
+    luminance = [np.dot(to_rgb(look.color), (0.2126, 0.7152, 0.0722)) for look in looks]
+    assert min(np.diff(sorted(luminance))) > 0.1
+    assert len({look.marker for look in looks}) == len({str(look.linestyle) for look in looks}) == 3
+
+
+@pytest.mark.parametrize(
+    ("normalize", "label"),
+    [
+        ("filter", "x (filter norms)"),
+        ("layer", "x (layer norms)"),
+        ("model", "x (norms of the weights)"),
+        ("none", "x (lengths of the direction)"),
+    ],
+)
+def test_coordinates_are_named_with_their_unit(normalize, label):
+    assert _axis.coordinate_label("x", surface([1.0, 2.0], dims=("x",), normalize=normalize)) == label
