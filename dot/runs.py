@@ -183,7 +183,7 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
     trainer = Trainer(model, teacher, data, config, recorder)
     metrics = Journal(run.path / "metrics.jsonl", at="epoch")
     if run.last.exists():
-        trainer.load_state(_load_checkpoint(run.last))
+        trainer.load_state(load_checkpoint(run.last))
     metrics.cut(trainer.place.epoch)
     if recorder is not None:
         recorder.cut(trainer.place.step)
@@ -255,7 +255,7 @@ def _kept(run: Run, epoch: int) -> Path:
     return run.path / "checkpoints" / f"epoch-{epoch:04d}.pt"
 
 
-def _load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint as data only: a pickle that would run code is refused.
 
     Raises:

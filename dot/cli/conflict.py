@@ -1,0 +1,51 @@
+"""Measure how the gradients of two terms agree, batch by batch, in eval mode.
+
+Of a run folder, or of your own network through a function that returns a landscape.Problem. (What was recorded while
+training is in the run folder already, as conflict.h5.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from dot.cli._shared import Common, Output, Reply, find_problem
+
+EXAMPLES = (
+    "conflict runs/kd-dot-convnet8-29047a20 --split test",
+    "conflict --problem my_network:problem --terms ce kd --batches 50 -o conflict.h5",
+)
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Options of ``conflict``."""
+
+    run: Annotated[str, tyro.conf.Positional] = ""
+    """A run folder."""
+    problem: str = ""
+    """Instead of a run: module:function, which returns a landscape.Problem."""
+    output: Output = None
+    """HDF5 file; conflict-measured.h5 in the run folder (or here, for --problem) by default."""
+    terms: tuple[str, str] = ("ce", "kd")
+    """Names of two differentiable terms."""
+    batches: int | None = None
+    """How many batches to read; all by default."""
+    split: str = "train"
+    """train or test images of the run."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps; --problem chooses its own."""
+
+
+def run(options: Options) -> Reply:
+    """Run the verb."""
+    import landscape as ls
+    from landscape import store
+
+    problem, folder = find_problem(options.run, options.problem, options.split, options.device)
+    out = options.output or folder / "conflict-measured.h5"
+    found = ls.conflict.measure(problem, options.terms, options.batches)
+    found.save(out)
+    return Reply(f"{out}: {found!r}", store.describe(out))

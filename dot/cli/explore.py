@@ -1,0 +1,41 @@
+"""Write one self-contained page with surfaces side by side in 3-D, to turn around in the browser without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dot.cli._shared import Common, Output, Reply, label_of
+
+EXAMPLES = (
+    "explore studies/digits-quick/runs/*/surface.h5 -o surfaces.html",
+    "explore surface.h5 --term kd",
+)
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Options of ``explore``."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One to six surface files; of each method the first is shown."""
+    output: Output = None
+    """The page; explore.html by default."""
+    term: str = "ce"
+    """Which term."""
+
+
+def run(options: Options) -> Reply:
+    """Run the verb."""
+    import landscape as ls
+    from landscape import report, store
+
+    surfaces: dict[str, ls.Surface] = {}
+    for path in options.files:
+        surfaces.setdefault(label_of(path), store.load_surface(path))
+    page = options.output or Path("explore.html")
+    report.write(page, ls.explore(surfaces, term=options.term).to_html())
+    return Reply(str(page), {"page": str(page), "surfaces": list(surfaces)})

@@ -1,0 +1,129 @@
+"""Say what a file or folder holds: surfaces, conflict, run folders, studies, checkpoints, weights, metrics, recipes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from dot.cli._shared import Common, Reply
+
+EXAMPLES = (
+    "info studies/digits-quick/runs/kd-dot-convnet8-29047a20",
+    "info studies/digits-quick/runs/kd-dot-convnet8-29047a20/surface.h5 --json",
+)
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Options of ``info``."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """A file or folder written by this package."""
+
+
+def run(options: Options) -> Reply:
+    """Run the verb."""
+    data = describe(options.path)
+    return Reply("\n".join([str(options.path), *_lines(data)]), data)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a path holds, ready for JSON.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: It is not something that this package writes, or is broken.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"expected a file or folder at {path}. There is none.")
+    if path.is_dir():
+        return _folder(path)
+    readers = {
+        ".h5": _hdf5,
+        ".pt": _checkpoint,
+        ".safetensors": _weights,
+        ".jsonl": _journal,
+        ".json": lambda p: json.loads(p.read_text(encoding="utf-8")),
+        ".toml": _recipe,
+    }
+    if path.suffix not in readers:
+        raise ValueError(
+            f"{path} must end in one of {', '.join(readers)}, or be a folder. Got {path.suffix or 'none'}."
+        )
+    found: dict[str, Any] = readers[path.suffix](path)
+    return found
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    from dot.runs import open_run
+
+    if (path / "study.json").exists():
+        return {"kind": "study"} | describe(path / "study.json")
+    run = open_run(path)
+    epochs = run.metrics
+    return {
+        "kind": "run folder",
+        "done": run.done,
+        "epochs": f"{len(epochs)} of {run.config.train.epochs}",
+        "last epoch": epochs[-1] if epochs else None,
+        "files": sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()),
+        "config": asdict(run.config),
+    }
+
+
+def _hdf5(path: Path) -> dict[str, Any]:
+    from landscape import store
+
+    return store.describe(path)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from dot.runs import load_checkpoint
+
+    state = load_checkpoint(path)
+    if "place" not in state:
+        return {"kind": "weights of an epoch", "tensors": {name: list(t.shape) for name, t in state.items()}}
+    place = {key: value for key, value in state["place"].items() if key != "sums"}
+    return {"kind": "checkpoint", "place": place, "tensors": {n: list(t.shape) for n, t in state["model"].items()}}
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {"kind": "weights", "tensors": {name: file.get_slice(name).get_shape() for name in file.keys()}}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a safetensors file. Got one that is cut short or of another kind.") from error
+
+
+def _journal(path: Path) -> dict[str, Any]:
+    from dot.journal import Journal
+
+    records = Journal(path, at="").read()
+    return {"kind": "records", "number": len(records), "last": records[-1] if records else None}
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    from dot.config import load_run, load_study
+
+    if path.name == "config.toml":
+        return {"kind": "run configuration"} | asdict(load_run(path))
+    return {"kind": "study"} | asdict(load_study(str(path)))
+
+
+def _lines(data: Any, indent: int = 2) -> list[str]:
+    """Nested data as indented lines, one value a line."""
+    lines = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            lines += [" " * indent + f"{key}:", *_lines(value, indent + 2)]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines += [" " * indent + f"{key}:", *(" " * (indent + 2) + item for item in value)]
+        else:
+            lines.append(" " * indent + f"{key}: {value}")
+    return lines

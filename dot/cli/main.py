@@ -1,0 +1,117 @@
+"""Finding the verb, reading its options, and turning what happens into a line and an exit status.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (what was finished is kept).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import Any
+
+VERBS = {
+    "reproduce": "run a whole study: teacher, students, surfaces, conflict, figures, report",
+    "train": "train one student (and its teacher)",
+    "surface": "measure a loss surface of a run, or of your own network",
+    "conflict": "measure how the gradients of two terms agree",
+    "plot": "draw result files as PDF and PNG",
+    "explore": "a page with surfaces to turn around in the browser",
+    "report": "a page with the table and figures of measured runs",
+    "info": "say what a file or folder holds",
+    "doctor": "check this machine and installation",
+}
+"""Verbs and what each does; the module of a verb has its name."""
+
+PROGRAM = "dot-landscape"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the arguments are those of the process by default. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"{PROGRAM} {metadata.version(PROGRAM)}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"The verbs are {', '.join(VERBS)}."
+        return _fail(2, f"verb must be a known one. Got {verb!r}. {hint}")
+    module = import_module(f"dot.cli.{verb}")
+    options, status = _options(verb, module, rest)
+    if options is None:
+        return status
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        reply = module.run(options)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted. What was finished is kept: run the same command to go on.")
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        return _fail(1, _sentence(error))
+    print(json.dumps(reply.data, indent=2, default=str) if options.json else reply.text)
+    return 0 if reply.ok else 1
+
+
+def _options(verb: str, module: Any, arguments: list[str]) -> tuple[Any, int]:
+    """The options of a verb; or None and the exit status, where help was asked for or the usage is wrong."""
+    import tyro
+
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            options = tyro.cli(
+                module.Options,
+                prog=f"{PROGRAM} {verb}",
+                description=module.__doc__,
+                args=arguments,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            return None, _fail(2, f"{_flat(errors.getvalue())} See {PROGRAM} {verb} --help.")
+        print("\nexamples:\n" + "\n".join(f"  {PROGRAM} {example}" for example in module.EXAMPLES))
+        return None, 0
+    return options, 0
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb.ljust(width)}  {does}" for verb, does in VERBS.items())
+    return (
+        f"usage: {PROGRAM} VERB [OPTIONS]     ({PROGRAM} VERB --help for the options of a verb)\n\n"
+        "Shows what a training method does to the optimisation of a network: loss surfaces,\n"
+        "flatness and gradient conflict of students trained with CE, KD+SGD and KD+DOT.\n\n"
+        f"verbs:\n{verbs}\n\nexamples:\n  {PROGRAM} reproduce\n  {PROGRAM} reproduce --quick -o quick"
+    )
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return status
+
+
+def _sentence(error: Exception) -> str:
+    """The message of an error on one line; a kind of error that nobody wrote a message for is named."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    expected = isinstance(error, (ValueError, OSError, RuntimeError, KeyError, TypeError)) and message
+    line = " ".join(message.split())
+    return line if expected else f"{type(error).__name__}: {line} (--debug shows where)"
+
+
+def _flat(frame: str) -> str:
+    """The text inside tyro's frame, as one line: without its title, its rulers and the pointer to --help."""
+    inside = [line.strip("│─ ") for line in frame.splitlines() if line.startswith("│")]
+    return " ".join(line for line in inside if line and "--help" not in line and "full helptext" not in line) + "."

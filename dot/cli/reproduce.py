@@ -1,0 +1,56 @@
+"""Run a whole study, or what is left of it: teacher, students, surfaces, flatness, conflict, figures and a report.
+
+Without arguments it is the digits study, on real 8x8 images that ship with scikit-learn. A finished part is never
+done twice, and an interrupted study goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dot import outcome
+from dot.cli._shared import Common, Output, Reply
+from dot.config import load_study
+
+EXAMPLES = ("reproduce", "reproduce --quick -o quick --json")
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Options of ``reproduce``."""
+
+    recipe: Annotated[str, tyro.conf.Positional] = "digits"
+    """A study that ships with the package, or a TOML file."""
+    output: Output = None
+    """Folder of the study; studies/<name> by default."""
+    quick: bool = False
+    """Every part of the digits study in under a minute; its numbers mean nothing."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+
+def run(options: Options) -> Reply:
+    """Run the verb."""
+    if options.quick and options.recipe != "digits":
+        raise ValueError(f"--quick is the digits study cut down. Got it with {options.recipe!r}: leave one out.")
+    config = load_study("digits-quick" if options.quick else options.recipe)
+    folder = options.output or Path("studies") / config.name
+    found = outcome.finished(folder, config)
+    if found is None:
+        from dot import devices, study
+
+        found = study.reproduce(config, folder, devices.pick(options.device))
+        done = f"done in {found.seconds:.0f} s"
+    else:
+        done = f"nothing to do: this study is finished ({len(found.students)} students, made by: {found.command})"
+    report = folder / found.report
+    text = (
+        f"{outcome.as_text(outcome.table(found.students))}\n\n"
+        "mean ± standard deviation over n seeds; widths and curvature of the task loss on the training images,\n"
+        f"in filter norms\n\n{done}\nreport: {report}\nfigures: {folder / 'figures'}"
+    )
+    return Reply(text, asdict(found) | {"report": str(report)})

@@ -1,0 +1,49 @@
+"""Train one student of a study in its own run folder, and its teacher first where that is not there yet.
+
+An interrupted run goes on where it was; a finished one is left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dot.cli._shared import Common, Output, Reply
+from dot.config import load_study
+
+EXAMPLES = ("train digits-quick --method kd-dot", "train digits --method ce --seed 3 -o runs")
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Options of ``train``."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """A study that ships with the package, or a TOML file."""
+    method: str = "kd-dot"
+    """ce, kd-sgd or kd-dot."""
+    seed: int = 0
+    """Of the initial weights, the order of the data and their augmentation."""
+    output: Output = None
+    """Folder of the run folders; runs by default."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    recording: bool = True
+    """Record gradient conflict while training; it changes no weight."""
+
+
+def run(options: Options) -> Reply:
+    """Run the verb."""
+    study = load_study(options.recipe)
+    job = study.student_run(options.method, options.seed)
+    from dot import devices, runs
+
+    root, device = options.output or Path("runs"), devices.pick(options.device)
+    runs.train(study.teacher_run(), root, device, label="teacher")
+    done = runs.train(job, root, device, recording=options.recording)
+    last = done.metrics[-1]
+    text = f"{done.path}: epoch {last['epoch']}, test accuracy {100 * last['test']['accuracy']:.2f} %"
+    return Reply(text, {"run": str(done.path), "last": last})

@@ -1,0 +1,29 @@
+"""Which device to run on."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pick(name: str) -> torch.device:
+    """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best that is there.
+
+    Raises:
+        ValueError: The name is unknown, or that device is not there; nothing falls back to the CPU silently.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps. Got {name!r}.") from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there[device.type]:
+        raise ValueError(f"device {name} must be there. This machine does not have it: use --device auto or cpu.")
+    return device
