@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dot.losses import cross_entropy, kd_loss, loss_weights
-    from dot.optim import DOT, PerLossMomentum, per_loss_momentum
+    from dot.momentum import per_loss_momentum
+    from dot.optim import DOT
+    from dot.per_loss import PerLossMomentum
 
 __all__ = ["DOT", "PerLossMomentum", "cross_entropy", "kd_loss", "loss_weights", "per_loss_momentum"]
 
 _HOMES = {
     "DOT": "dot.optim",
-    "PerLossMomentum": "dot.optim",
-    "per_loss_momentum": "dot.optim",
+    "PerLossMomentum": "dot.per_loss",
+    "per_loss_momentum": "dot.momentum",
     "cross_entropy": "dot.losses",
     "kd_loss": "dot.losses",
     "loss_weights": "dot.losses",

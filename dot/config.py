@@ -117,6 +117,8 @@ class RunConfig:
     train: Optimisation
     losses: Losses
     record: Recording
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice. The last bits of a result depend on them; small networks like 1 best."""
 
     @property
     def name(self) -> str:
@@ -174,6 +176,8 @@ class StudyConfig:
     losses: Losses = field(default_factory=Losses)
     record: Recording = field(default_factory=Recording)
     measure: Measuring = field(default_factory=Measuring)
+    threads: int = 0
+    """CPU threads of every part; see `RunConfig`."""
 
     def faults(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -185,6 +189,8 @@ class StudyConfig:
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
             if not values or len(set(values)) < len(values):
                 found.append(f"{name} must be at least one, each once. Got {list(values)}.")
+        if self.threads < 0:
+            found.append(f"threads must be at least 0. Got {self.threads}.")
         return found
 
     def teacher_run(self) -> RunConfig:
@@ -198,6 +204,7 @@ class StudyConfig:
             train=self.teacher.train,
             losses=self.losses,
             record=Recording(every=0),
+            threads=self.threads,
         )
 
     def student_run(self, method: str, seed: int) -> RunConfig:
@@ -217,6 +224,7 @@ class StudyConfig:
             train=self.student.train,
             losses=self.losses,
             record=self.record,
+            threads=self.threads,
         )
 
 

@@ -50,14 +50,11 @@ def kd_loss(
         )
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0. Got {temperature}.")
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    if divergence == "teacher||student":
-        pointwise = F.kl_div(student, teacher, reduction="none", log_target=True)
-    elif divergence == "student||teacher":
-        pointwise = F.kl_div(teacher, student, reduction="none", log_target=True)
-    else:
+    if divergence not in ("teacher||student", "student||teacher"):
         raise ValueError(f"divergence must be 'teacher||student' or 'student||teacher'. Got {divergence!r}.")
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+    p, q = (teacher, student) if divergence == "teacher||student" else (student, teacher)
+    pointwise = F.kl_div(F.log_softmax(q, dim=1), F.softmax(p, dim=1), reduction="none")
     per_example = pointwise.sum(1) * temperature**2
     if reduction == "none":
         return per_example

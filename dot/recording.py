@@ -13,7 +13,7 @@ from dot.config import RunConfig
 from dot.data.images import ImageSet
 from dot.journal import Journal
 from dot.losses import cross_entropy, kd_loss
-from dot.optim import PerLossMomentum
+from dot.per_loss import PerLossMomentum
 from landscape import conflict
 from landscape.results import Conflict
 

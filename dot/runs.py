@@ -33,6 +33,7 @@ from dot.losses import cross_entropy, kd_loss
 from dot.recording import ConflictRecorder
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
+from landscape.isolation import thread_count
 from landscape.progress import bar
 from landscape.provenance import command_line, digest_model, machine, now, versions
 
@@ -173,6 +174,13 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
     run = _claim(config, Path(root))
     if run.done:
         return run
+    with thread_count(config.threads):
+        _train(run, device, recording, label or config.name)
+    return run
+
+
+def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
+    config = run.config
     data = image_sets.load(config.data, device)
     teacher_run = run.teacher()
     teacher = None if teacher_run is None else teacher_run.network(data, device)
@@ -187,7 +195,7 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
     metrics.cut(trainer.place.epoch)
     if recorder is not None:
         recorder.cut(trainer.place.step)
-    with deferred_interrupt() as stop, bar(config.train.epochs, label or config.name, "epoch") as progress:
+    with deferred_interrupt() as stop, bar(config.train.epochs, label, "epoch") as progress:
         progress.update(trainer.place.epoch)
         while trainer.place.epoch < config.train.epochs:
             numbers = trainer.run_epoch(stop)
@@ -203,7 +211,6 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
         recorder.consolidate(run.conflict, environment | {"checkpoint_sha256": digest_model(model)})
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     _save(lambda file: file.write(safetensors.torch.save(weights)), run.weights)
-    return run
 
 
 def _claim(config: RunConfig, root: Path) -> Run:

@@ -20,6 +20,7 @@ from dot.config import METHODS, Measuring, StudyConfig, digest, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from landscape import store
+from landscape.isolation import thread_count
 from landscape.provenance import command_line, machine, now, versions
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
         _log(2 + 2 * i, steps, f"train {name}")
         run = runs.train(job, root, device, label=name)
         _log(3 + 2 * i, steps, f"measure {name}")
-        measure(run, config.measure, device, name)
+        with thread_count(config.threads):
+            measure(run, config.measure, device, name)
         students.append(run)
     _log(steps, steps, "figures and report")
     found = Outcome(

@@ -1,16 +1,18 @@
-"""Runs the digits study and puts its figures, numbers and a manifest into figures/digits: `python scripts/make_figures.py`.
+"""Runs the digits study and keeps its figures, numbers and a manifest in figures/digits.
 
-The study is kept in studies/digits, so that a second call only copies. Needs a clean checkout, so that the commit in the
-manifest is the code that made the figures.
+The table in the README is written too. The study itself is kept in studies/digits, so that a second call only copies.
+Needs a clean checkout, so that the commit in the manifest is the code that made the figures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +33,9 @@ def main() -> None:
     for picture in sorted((folder / "figures").iterdir()):
         shutil.copy(picture, TARGET / picture.name)
     (TARGET / "study.toml").write_text(to_toml(config))
-    (TARGET / "table.txt").write_text(outcome.as_text(outcome.table(found.students)) + "\n")
+    table = outcome.as_text(outcome.table(found.students)) + "\n"
+    (TARGET / "table.txt").write_text(table)
+    update_readme(table)
     (TARGET / "study.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
     manifest = {
         "command": "python scripts/make_figures.py",
@@ -41,21 +45,37 @@ def main() -> None:
         "versions": found.versions,
         "machine": found.machine,
         "seconds": found.seconds,
-        "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(TARGET.iterdir()) if p.name != "manifest.json"},
+        "files": {
+            p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(TARGET.iterdir())
+            if p.name != "manifest.json"
+        },
     }
     (TARGET / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"{len(manifest['files'])} files in {TARGET.relative_to(ROOT)}")
 
 
+def update_readme(table: str) -> None:
+    """Put the table between its marks, as a block of code."""
+    readme = ROOT / "README.md"
+    marks = r"(<!-- table: figures/digits/table.txt -->\n).*?(<!-- end of table -->)"
+    block = "\n" + textwrap.indent(table, "    ") + "\n"
+    readme.write_text(re.sub(marks, lambda m: m[1] + block + m[2], readme.read_text(), flags=re.S))
+
+
 def clean_commit() -> str:
     """The commit of the checkout; refused where tracked files differ from it."""
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures"],
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     if changed:
-        sys.exit(f"the checkout must be clean, so that the manifest names the code that made the figures. Got:\n{changed}")
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        sys.exit(
+            f"the checkout must be clean, so that the manifest names the code that made the figures. Got:\n{changed}"
+        )
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def device() -> torch.device:
-    """Where public computations are tested: ``PYTEST_TORCH_DEVICE``, the CPU by default; no silent fall-back."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device-only", action="store_true", help="only tests that take the device fixture")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device-only"):
+        items[:] = [item for item in items if "device" in getattr(item, "fixturenames", ())]
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    """Where public computations are tested: ``PYTEST_TORCH_DEVICE``, the CPU by default.
+
+    A test that falls back to the CPU silently fails: it leaves the memory of the device untouched.
+    """
     chosen = torch.device(os.environ.get("PYTEST_TORCH_DEVICE", "cpu"))
-    torch.zeros(1, device=chosen)
-    return chosen
+    if chosen.type != "cuda":
+        yield chosen
+        return
+    torch.cuda.reset_peak_memory_stats(chosen)
+    before = torch.cuda.max_memory_allocated(chosen)
+    yield chosen
+    assert torch.cuda.max_memory_allocated(chosen) > before, f"nothing was computed on {chosen}"
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,15 +37,30 @@ class Reply:
     ok: bool = True
 
 
+class UsageError(ValueError):
+    """The options do not fit together; exit status 2, as for an option that does not exist."""
+
+
+def at_least_one(paths: Sequence[Path], what: str) -> None:
+    """Refuse an empty list of files.
+
+    Raises:
+        UsageError: It is empty.
+    """
+    if not paths:
+        raise UsageError(f"expected at least one {what}. Got none.")
+
+
 def find_problem(run: str, problem: str, split: str, device: str) -> tuple[Problem, Path]:
     """What a verb measures, and the folder where its result goes by default.
 
     Raises:
-        ValueError: Neither or both are given, or ``problem`` is no ``module:function`` that returns a Problem.
+        UsageError: Neither or both are given.
+        ValueError: ``problem`` is no ``module:function`` that returns a Problem.
         FileNotFoundError: The run is not there.
     """
     if bool(run) == bool(problem):
-        raise ValueError("expected a run folder, or --problem module:function. Got " + ("both." if run else "neither."))
+        raise UsageError("expected a run folder, or --problem module:function. Got " + ("both." if run else "neither."))
     if run:
         from dot import devices, runs
 

@@ -7,7 +7,7 @@ training is in the run folder already, as conflict.h5.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -33,8 +33,8 @@ class Options(Common):
     """Names of two differentiable terms."""
     batches: int | None = None
     """How many batches to read; all by default."""
-    split: str = "train"
-    """train or test images of the run."""
+    split: Literal["train", "test"] = "train"
+    """Which images of the run."""
     device: str = "auto"
     """auto, cpu, cuda or mps; --problem chooses its own."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply, label_of
+from dot.cli._shared import Common, Output, Reply, at_least_one, label_of
 
 EXAMPLES = (
     "explore studies/digits-quick/runs/*/surface.h5 -o surfaces.html",
@@ -30,6 +30,7 @@ class Options(Common):
 
 def run(options: Options) -> Reply:
     """Run the verb."""
+    at_least_one(options.files, "surface file")
     import landscape as ls
     from landscape import report, store
 

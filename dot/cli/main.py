@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"The verbs are {', '.join(VERBS)}."
         return _fail(2, f"verb must be a known one. Got {verb!r}. {hint}")
+    from dot.cli._shared import UsageError
+
     module = import_module(f"dot.cli.{verb}")
     options, status = _options(verb, module, rest)
     if options is None:
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        return _fail(1, _sentence(error))
+        return _fail(2 if isinstance(error, UsageError) else 1, _sentence(error))
     print(json.dumps(reply.data, indent=2, default=str) if options.json else reply.text)
     return 0 if reply.ok else 1
 
@@ -114,4 +116,7 @@ def _sentence(error: Exception) -> str:
 def _flat(frame: str) -> str:
     """The text inside tyro's frame, as one line: without its title, its rulers and the pointer to --help."""
     inside = [line.strip("│─ ") for line in frame.splitlines() if line.startswith("│")]
-    return " ".join(line for line in inside if line and "--help" not in line and "full helptext" not in line) + "."
+    return (
+        " ".join(line for line in inside if line and "--help" not in line and "full helptext" not in line).rstrip(".")
+        + "."
+    )

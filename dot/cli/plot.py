@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply, label_of
+from dot.cli._shared import Common, Output, Reply, at_least_one, label_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +40,7 @@ class Options(Common):
 
 def run(options: Options) -> Reply:
     """Run the verb."""
+    at_least_one(options.files, "result file or run folder")
     from landscape import plot
 
     kind, figure = _draw(options)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply
+from dot.cli._shared import Common, Output, Reply, at_least_one
 
 EXAMPLES = (
     "report studies/digits-quick/runs/*convnet8*",
@@ -31,6 +31,7 @@ class Options(Common):
 
 def run(options: Options) -> Reply:
     """Run the verb."""
+    at_least_one(options.runs, "run folder")
     from dot import gallery, study
     from dot.config import to_toml
     from dot.runs import open_run

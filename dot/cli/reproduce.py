@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 
 from dot import outcome
-from dot.cli._shared import Common, Output, Reply
+from dot.cli._shared import Common, Output, Reply, UsageError
 from dot.config import load_study
 
 EXAMPLES = ("reproduce", "reproduce --quick -o quick --json")
@@ -36,7 +36,7 @@ class Options(Common):
 def run(options: Options) -> Reply:
     """Run the verb."""
     if options.quick and options.recipe != "digits":
-        raise ValueError(f"--quick is the digits study cut down. Got it with {options.recipe!r}: leave one out.")
+        raise UsageError(f"--quick is the digits study cut down. Got it with {options.recipe!r}: leave one out.")
     config = load_study("digits-quick" if options.quick else options.recipe)
     folder = options.output or Path("studies") / config.name
     found = outcome.finished(folder, config)

@@ -41,8 +41,8 @@ class Options(Common):
     """Whether biases and normalisation layers stay put."""
     seed: int = 0
     """Of the directions."""
-    split: str = "train"
-    """train or test images of the run."""
+    split: Literal["train", "test"] = "train"
+    """Which images of the run."""
     device: str = "auto"
     """auto, cpu, cuda or mps; --problem chooses its own."""
 

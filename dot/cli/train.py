@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -23,8 +23,8 @@ class Options(Common):
 
     recipe: Annotated[str, tyro.conf.Positional]
     """A study that ships with the package, or a TOML file."""
-    method: str = "kd-dot"
-    """ce, kd-sgd or kd-dot."""
+    method: Literal["ce", "kd-sgd", "kd-dot"] = "kd-dot"
+    """With cross-entropy alone, with distillation and SGD, or with distillation and DOT."""
     seed: int = 0
     """Of the initial weights, the order of the data and their augmentation."""
     output: Output = None
