@@ -32,9 +32,9 @@ def preserve_rng(seed: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def thread_count(threads: int) -> Iterator[None]:
-    """Run with ``threads`` CPU threads: sums are split by thread, so their last bits depend on the number."""
+    """Run with ``threads`` CPU threads, or as many as before for 0; the last bits of sums depend on the number."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or before)
     try:
         yield
     finally:

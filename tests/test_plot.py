@@ -356,3 +356,20 @@ def test_methods_differ_in_luminance_and_not_only_in_colour():
 )
 def test_coordinates_are_named_with_their_unit(normalize, label):
     assert _axis.coordinate_label("x", surface([1.0, 2.0], dims=("x",), normalize=normalize)) == label
+
+
+@pytest.mark.parametrize(
+    ("n_examples", "label"),
+    [
+        ([898, 898], "ce, mean over 898 examples"),
+        ([{"ce": 7, "kd": 5}, 7], "ce, mean over 7 examples"),
+        ([898, 900], "ce, mean over examples"),
+    ],
+)
+def test_axes_say_how_many_examples_a_mean_is_over(n_examples: list[object], label: str) -> None:
+    surfaces = {}
+    for name, n in zip("AB", n_examples, strict=True):
+        surfaces[name] = plane()
+        surfaces[name].attrs["n_examples"] = n
+    figure = plot.contour(surfaces, term="ce")
+    assert label in [ax.get_ylabel() for ax in figure.axes]

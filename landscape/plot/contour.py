@@ -16,7 +16,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from landscape.plot._axis import coordinate_label, is_wide, round_levels
+from landscape.plot._axis import coordinate_label, is_wide, mean_label, round_levels
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -53,7 +53,7 @@ def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     for ax, (name, surface) in zip(axes, named.items(), strict=True):
         _draw(ax, surface, measured(surface, term), norm, levels)
         ax.set_title(name, fontsize=10)
-    _color_bar(figure, axes, norm, levels, term)
+    _color_bar(figure, axes, norm, levels, mean_label(term, named.values()))
     _legend(figure, named, term)
     return figure
 
@@ -98,8 +98,8 @@ def _edges(centres: Array) -> Array:
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array, term: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, label=f"{term}, mean over examples", aspect=28)
+def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array, label: str) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, label=label, aspect=28)
     bar.set_ticks(levels.tolist(), labels=[f"{level:g}" for level in levels])
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.hlines(levels, 0, 1, transform=bar.ax.get_yaxis_transform(), colors="white", linewidths=0.8)

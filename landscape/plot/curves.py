@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape.plot._axis import coordinate_label, count, is_wide
+from landscape.plot._axis import coordinate_label, count, is_wide, mean_label
 from landscape.plot._bands import band
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
 from landscape.plot._surfaces import check_term, measured
@@ -107,6 +107,6 @@ def _label(ax: Axes, methods: Mapping[str, Sequence[Surface]], term: str) -> Non
     first = next(iter(methods.values()))[0]
     ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8, zorder=0.5)
     ax.set_xlabel(coordinate_label("x", first))
-    ax.set_ylabel(f"{term}, mean over examples")
+    ax.set_ylabel(mean_label(term, (surface for seeds in methods.values() for surface in seeds)))
     ax.legend(title="line: mean; band: 10-90 % of curves", fontsize=8, title_fontsize=8, framealpha=0.9)
     tidy(ax)
