@@ -22,7 +22,7 @@ COLUMNS = {
     "curvature": "curvature",
     "cosine": "gradient cosine",
 }
-"""Numbers of the table, in order, and their headings."""
+"""Numbers of the table, in order, and how its rows are headed."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def _student(raw: dict[str, Any]) -> Student:
 
 
 def table(students: Sequence[Student]) -> list[list[str]]:
-    """A heading and a row for each method: mean ± standard deviation over its seeds, and how many there are."""
-    rows = [["method", *COLUMNS.values(), "n"]]
-    for method in dict.fromkeys(student.method for student in students):
-        group = [student for student in students if student.method == method]
-        rows.append([METHODS[method], *(_cell(group, key) for key in COLUMNS), str(len(group))])
-    return rows
+    """A heading, a row for each number and one for n; in each method's column mean ± standard deviation over seeds."""
+    methods = list(dict.fromkeys(student.method for student in students))
+    groups = [[student for student in students if student.method == method] for method in methods]
+    return [
+        ["", *(METHODS[method] for method in methods)],
+        *([heading, *(_cell(group, key) for group in groups)] for key, heading in COLUMNS.items()),
+        ["seeds (n)", *(str(len(group)) for group in groups)],
+    ]
 
 
 def _cell(group: Sequence[Student], key: str) -> str:
@@ -118,8 +120,7 @@ def _cell(group: Sequence[Student], key: str) -> str:
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """A table in aligned columns, as long headings allow: one number a line, one method a column."""
-    turned = list(zip(*rows, strict=True))
-    widths = [max(len(cell) for cell in column) for column in zip(*turned, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in turned]
+    """A table in aligned columns, its first row ruled off."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

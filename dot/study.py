@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
 
     Args:
         config: Of the study.
-        folder: Gets ``runs/``, ``figures/``, ``explore.html``, ``report.html`` and, last, ``study.json``.
+        folder: Gets ``runs/``, ``figures/``, ``report.html`` and, last, ``study.json``.
         device: To train and measure on.
 
     Raises:
@@ -66,8 +66,20 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
         teacher=_teacher_numbers(teacher),
         students=tuple(numbers(run) for run in students),
     )
-    _draw(config, folder, students, found)
-    found = Outcome(**vars(found) | {"seconds": round(time.perf_counter() - started, 1)})
+    gallery.draw(
+        f"Study {config.name}: what distillation and DOT do to a student",
+        summary(config, found),
+        gallery.by_method(students),
+        found.students,
+        {
+            "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
+            "Configuration (TOML)": to_toml(config),
+            "Versions": json.dumps(found.versions, indent=2),
+        },
+        page=folder / found.report,
+        folder=folder / "figures",
+    )
+    found = replace(found, seconds=round(time.perf_counter() - started, 1))
     found.save(folder)
     return found
 
@@ -110,27 +122,6 @@ def numbers(run: Run) -> Student:
 def _teacher_numbers(run: Run) -> Student:
     test = run.metrics[-1]["test"]
     return Student(run.config.method, run.config.seed, run.path.name, test | {"accuracy": 100 * test["accuracy"]})
-
-
-def _draw(config: StudyConfig, folder: Path, students: Sequence[Run], found: Outcome) -> None:
-    groups = gallery.by_method(students)
-    pictures = folder / "figures"
-    pictures.mkdir(exist_ok=True)
-    for name, (figure, _, _) in gallery.figures(groups).items():
-        ls.plot.save(figure, pictures / name)
-    gallery.explorer(groups).write_html(folder / "explore.html")
-    gallery.report(
-        folder / found.report,
-        f"Study {config.name}: what distillation and DOT do to a student",
-        summary(config, found),
-        groups,
-        found.students,
-        {
-            "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
-            "Configuration (TOML)": to_toml(config),
-            "Versions": json.dumps(found.versions, indent=2),
-        },
-    )
 
 
 def summary(config: StudyConfig, found: Outcome) -> str:

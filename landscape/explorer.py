@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
+from landscape.plot._axis import coordinate_label, count, is_wide, mean_label, round_levels
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -67,7 +67,7 @@ def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
             **place,
         )
     figure.update_layout(
-        title_text=f"{html.escape(term, quote=False)}, mean over examples",
+        title_text=html.escape(mean_label(term, surfaces.values()), quote=False),
         title_y=1.0,
         title_yanchor="top",
         title_pad_t=16,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -12,4 +13,7 @@ from tqdm import tqdm
 def bar(total: int, label: str, unit: str = "it") -> tqdm[Any]:
     """A bar of ``total`` steps to ``update``; silent without a terminal and on every rank but the first."""
     hidden = not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
-    return tqdm(total=total, desc=label, unit=unit, file=sys.stderr, disable=hidden, delay=1, leave=False)
+    columns = shutil.get_terminal_size().columns  # 80 on a terminal that does not know its size
+    return tqdm(
+        total=total, desc=label, unit=unit, file=sys.stderr, disable=hidden, delay=1, leave=False, ncols=columns
+    )

@@ -30,7 +30,7 @@ def main() -> None:
     folder = ROOT / "studies" / config.name
     found = outcome.finished(folder, config) or study.reproduce(config, folder, devices.pick("cpu"))
     TARGET.mkdir(parents=True, exist_ok=True)
-    for picture in sorted((folder / "figures").iterdir()):
+    for picture in sorted((folder / "figures").glob("*.p[dn][fg]")):  # the 3-D page is too large to keep
         shutil.copy(picture, TARGET / picture.name)
     (TARGET / "study.toml").write_text(to_toml(config))
     table = outcome.as_text(outcome.table(found.students)) + "\n"

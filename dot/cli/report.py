@@ -43,5 +43,5 @@ def run(options: Options) -> Reply:
     details |= {f"Configuration of {run.path.name} (TOML)": to_toml(run.config) for run in found}
     students = [study.numbers(run) for run in found]
     summary = f"{len(found)} trained students: " + ", ".join(run.path.name for run in found) + "."
-    gallery.report(page, options.title, summary, gallery.by_method(found), students, details)
+    gallery.draw(options.title, summary, gallery.by_method(found), students, details, page)
     return Reply(str(page), {"report": str(page), "runs": [run.path.name for run in found]})
