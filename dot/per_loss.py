@@ -269,8 +269,15 @@ class PerLossMomentum(Optimizer):
     def unscale_(self, scaler: torch.amp.GradScaler) -> None:
         """Divide the kept gradients of every loss by the scaler's scale; for clipping before `scaled_step`."""
         if self._view is None:
-            self._view = ScalerView(self)  # kept, since a scaler knows its optimizers by their id
-        self._view.collect()
+            self._view = ScalerView(self.step)  # kept, since a scaler knows its optimizers by their id
+        own = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                for name in self.losses:
+                    if (gradient := self._kept(p, name)) is not None:
+                        own.append(gradient.contiguous().clone())  # unscaled in place; autograd may share it
+                        self._keep(p, name, own[-1])
+        self._view.show(own)
         scaler.unscale_(self._view)  # type: ignore[arg-type]
         self._unscaled = True
 

@@ -1,35 +1,29 @@
-"""How a ``torch.amp.GradScaler``, which knows ``.grad`` alone, gets to see the gradients that an optimizer keeps."""
+"""How a ``torch.amp.GradScaler``, which knows ``.grad`` alone, gets to see gradients that an optimizer keeps itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
-if TYPE_CHECKING:
-    from dot.per_loss import PerLossMomentum
+from torch import Tensor
 
 
 class ScalerView:
-    """Kept gradients as ``.grad`` of stand-ins without storage: what ``torch.amp.GradScaler`` reads and unscales."""
+    """Gradients as ``.grad`` of stand-ins without storage: what the scaler reads, and unscales in place.
 
-    def __init__(self, optimizer: PerLossMomentum) -> None:
-        self._optimizer = optimizer
+    Args:
+        step: Called by ``scaler.step`` unless a gradient is not finite.
+    """
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self.step = step
         self.param_groups: list[dict[str, Any]] = []
 
-    def collect(self) -> None:
-        """Take up the gradients of this step."""
-        optimizer, stand_ins = self._optimizer, []
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                for name in optimizer.losses:
-                    gradient = optimizer._kept(p, name)
-                    if gradient is not None:
-                        gradient = gradient.contiguous().clone()  # unscaled in place; autograd may share it
-                        optimizer._keep(p, name, gradient)
-                        stand_in = gradient.new_empty(()).expand(gradient.shape)
-                        stand_in.grad = gradient
-                        stand_ins.append(stand_in)
+    def show(self, gradients: Iterable[Tensor]) -> None:
+        """Let the scaler see these gradients; they must be free to be written to."""
+        stand_ins = []
+        for gradient in gradients:
+            stand_in = gradient.new_empty(()).expand(gradient.shape)
+            stand_in.grad = gradient
+            stand_ins.append(stand_in)
         self.param_groups = [{"params": stand_ins}]
-
-    def step(self) -> None:
-        """The optimizer's step; the scaler calls it unless a gradient is not finite."""
-        self._optimizer.step()
