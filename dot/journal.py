@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from landscape.files import write_whole
 
 
 class Journal:
@@ -39,6 +40,4 @@ class Journal:
     def cut(self, last: int) -> None:
         """Drop the records after ``last``: they are made again when training goes on from there."""
         kept = [record for record in self.read() if record[self._at] <= last]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())

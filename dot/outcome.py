@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -68,11 +67,9 @@ class Outcome:
     teacher: Student
     students: tuple[Student, ...]
 
-    def save(self, folder: Path) -> None:
-        """Write ``study.json``, whole or not at all."""
-        temporary = folder / ".study.json.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / "study.json")
+    def to_json(self) -> str:
+        """As in ``study.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def finished(folder: Path, config: StudyConfig) -> Outcome | None:

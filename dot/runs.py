@@ -11,8 +11,8 @@ runs/<method>-<model>-<hash8>/
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from dot.losses import cross_entropy, kd_loss
 from dot.recording import ConflictRecorder
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
+from landscape.files import write_whole
 from landscape.isolation import thread_count
 from landscape.progress import bar
 from landscape.provenance import command_line, digest_model, machine, now, versions
@@ -203,14 +204,14 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
                 metrics.append(numbers)
                 progress.update()
                 if trainer.place.epoch in config.record.checkpoints:
-                    _save(lambda file: torch.save(model.state_dict(), file), _kept(run, trainer.place.epoch))
-            _save(lambda file: torch.save(trainer.state(), file), run.last)
+                    _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
+            _write_tensors(run.last, trainer.state())
             if stop():
                 raise KeyboardInterrupt
     if recorder is not None:
         recorder.consolidate(run.conflict, environment | {"checkpoint_sha256": digest_model(model)})
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    _save(lambda file: file.write(safetensors.torch.save(weights)), run.weights)
+    write_whole(run.weights, safetensors.torch.save(weights))
 
 
 def _claim(config: RunConfig, root: Path) -> Run:
@@ -225,7 +226,7 @@ def _claim(config: RunConfig, root: Path) -> Run:
             )
         return Run(path, config)
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    _save(lambda file: file.write(to_toml(config).encode()), settings)
+    write_whole(settings, to_toml(config).encode())
     return Run(path, config)
 
 
@@ -250,7 +251,7 @@ def _environment(run: Run, teacher: nn.Module | None, device: torch.device) -> d
         "seed": run.config.seed,
         "teacher_sha256": teacher_sha256,
     }
-    _save(lambda file: file.write(json.dumps(environment, indent=2).encode()), path)
+    write_whole(path, json.dumps(environment, indent=2).encode())
     return environment
 
 
@@ -279,15 +280,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _save(write: Callable[[Any], Any], path: Path) -> None:
-    """Write a file under a temporary name, sync it, and rename it: under its name it is always whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
-        temporary.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written: {error}. Check that its folder is writable and has space.") from error
+def _write_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())

@@ -20,6 +20,7 @@ from dot.config import METHODS, Measuring, StudyConfig, digest, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from landscape import store
+from landscape.files import write_whole
 from landscape.isolation import thread_count
 from landscape.provenance import command_line, machine, now, versions
 
@@ -80,7 +81,7 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
         folder=folder / "figures",
     )
     found = replace(found, seconds=round(time.perf_counter() - started, 1))
-    found.save(folder)
+    write_whole(folder / "study.json", found.to_json().encode())
     return found
 
 

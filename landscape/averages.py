@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class _Running:
         return Average(mean, math.sqrt(max(variance, 0.0) / self.n) if math.isfinite(variance) else math.nan, self.n)
 
 
-def average(model: nn.Module, problem: Problem, batches: Iterator[Any] | None = None) -> dict[str, Average]:
+def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None = None) -> dict[str, Average]:
     """Average each term of ``problem`` over all its examples, at the weights of ``model``.
 
     Args:
@@ -64,8 +65,9 @@ def average(model: nn.Module, problem: Problem, batches: Iterator[Any] | None = 
         TypeError, ValueError: The objective returns something else than terms of shape ``[N]``; see `per_example`.
     """
     running: dict[str, _Running] = {}
-    with preserve_rng(seed=0), torch.no_grad():
-        for batch in problem.iterate() if batches is None else batches:
+    # Closed at once, also where an error keeps this frame alive: the loader's own generator is put back then.
+    with preserve_rng(seed=0), torch.no_grad(), closing(problem.iterate() if batches is None else batches) as source:
+        for batch in source:
             for name, term in per_example(problem.objective(model, batch)).items():
                 values = _float64(term)
                 running.setdefault(name, _Running.start(values)).add(values)
@@ -82,17 +84,18 @@ def average_and_digest(model: nn.Module, problem: Problem) -> tuple[dict[str, Av
 def digest_data(problem: Problem) -> str:
     """SHA-256 of every tensor of every batch, in order."""
     digest = hashlib.sha256()
-    with preserve_rng(seed=0):
-        for _ in _reading_along(problem, digest):
+    with preserve_rng(seed=0), closing(_reading_along(problem, digest)) as source:
+        for _ in source:
             pass
     return digest.hexdigest()
 
 
-def _reading_along(problem: Problem, digest: hashlib._Hash) -> Iterator[Any]:
-    for number, batch in enumerate(problem.iterate()):
-        for tensor in tensors_of(batch):
-            update_digest(digest, str(number), tensor)
-        yield batch
+def _reading_along(problem: Problem, digest: hashlib._Hash) -> Generator[Any]:
+    with closing(problem.iterate()) as source:
+        for number, batch in enumerate(source):
+            for tensor in tensors_of(batch):
+                update_digest(digest, str(number), tensor)
+            yield batch
 
 
 def _float64(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ products of the two gradients with themselves and with each other (their Gram ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -145,6 +146,8 @@ def measure(
     """
     if len(terms) != 2 or terms[0] == terms[1]:
         raise ValueError(f"terms must be two different names, such as ('ce', 'kd'). Got {terms!r}.")
+    if batches is not None and batches < 1:
+        raise ValueError(f"batches must be at least 1, or None for all. Got {batches}.")
     model = problem.private_copy()
     for copy, original in zip(model.parameters(), problem.model.parameters(), strict=True):
         copy.requires_grad_(original.requires_grad)
@@ -155,8 +158,9 @@ def measure(
     layers = list(dict.fromkeys(owner[name] for name in parameters))
     index = [layers.index(owner[name]) for name in parameters]
     grams: list[Tensor] = []
-    with preserve_rng(seed=0), torch.enable_grad(), bar(batches or 0, label, "batch") as progress:
-        for number, batch in enumerate(islice(problem.iterate(), batches)):
+    source = problem.iterate()
+    with preserve_rng(seed=0), torch.enable_grad(), closing(source), bar(batches or 0, label, "batch") as progress:
+        for number, batch in enumerate(islice(source, batches)):
             losses = per_example(problem.objective(model, batch))
             a, b = (_gradient(losses, term, list(parameters.values()), number) for term in terms)
             grams.append(gram(a, b, index, len(layers)).cpu())

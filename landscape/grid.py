@@ -28,7 +28,12 @@ def coordinates(axis: Axis, name: str) -> Array:
     if int(points) != points or points < 2:
         raise ValueError(f"{name} must have a whole number of points, at least 2. Got {points}.")
     if first != -last:
-        return np.linspace(first, last, int(points))
+        spread = np.linspace(first, last, int(points))
+        inner = spread[1:-1]
+        inner[np.abs(inner) < 1e-15 * max(-first, last) * points] = (
+            0.0  # rounding: the origin is on the grid, or off it
+        )
+        return spread
     if points % 2 == 0:
         raise ValueError(f"points must be odd so that 0 is on the grid. Got {points} for {name}. Use {points + 1}.")
     half = np.linspace(0.0, last, int(points) // 2 + 1)
@@ -53,7 +58,10 @@ class Grid1D:
         """Coordinates ``[nx]``."""
         return coordinates(self.x, "x")
 
-    ys: None = None
+    @property
+    def ys(self) -> None:
+        """A line has no second axis."""
+        return None
 
 
 @dataclass(frozen=True)

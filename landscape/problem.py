@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,24 +79,23 @@ class Problem:
         """The device of the model's first parameter."""
         return next(self.model.parameters()).device
 
-    def iterate(self) -> Iterator[Any]:
-        """Each batch once, on the model's device; a generator that the loader owns is put back afterwards.
+    def iterate(self) -> Generator[Any]:
+        """Each batch once, on the model's device; generators that the loader owns are put back afterwards.
 
-        A loader without a generator of its own draws from the global ones: call this inside `preserve_rng`.
+        A loader without a generator of its own draws from the global ones: call this inside `preserve_rng`, and close
+        it where it may not be read to its end.
 
         Raises:
             ValueError: There are no batches.
         """
-        generator = getattr(self.batches, "generator", None)
-        generator = generator if isinstance(generator, torch.Generator) else None
-        state = generator.get_state() if generator else None
+        states = [(generator, generator.get_state()) for generator in _generators(self.batches)]
         empty = True
         try:
             for batch in self.batches() if callable(self.batches) else self.batches:
                 empty = False
                 yield to_device(batch, self.device)
         finally:
-            if generator and state is not None:
+            for generator, state in states:
                 generator.set_state(state)
         if empty:
             raise ValueError("batches must hold at least one batch. Got none: is the loader empty?")
@@ -111,6 +110,14 @@ class Problem:
                 f"Got {type(self.model).__name__}: {error}. Detach the tensors kept as attributes, or rebuild it."
             ) from error
         return model.eval().requires_grad_(False)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """The random generators of a loader and of its samplers, each once."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from landscape.files import write_whole
 from landscape.plot._save import render
 
 
@@ -92,14 +92,8 @@ def write(path: str | Path, html: str) -> None:
     Raises:
         OSError: The file cannot be written; one that was there is unchanged.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, html.encode())
 
 
 def _environment() -> Environment:

@@ -60,8 +60,9 @@ def basin_widths(surface: Surface, term: str, rise: float) -> Widths:
     """
     if not rise > 0:
         raise ValueError(f"rise must be above 0. Got {rise}.")
+    along = lines(surface, term)
     level = surface.origin[term][0] + rise
-    found = [(_reach(x, values, level), _reach(-x[::-1], values[::-1], level)) for x, values in lines(surface, term)]
+    found = [(_reach(x, values, level), _reach(-x[::-1], values[::-1], level)) for x, values in along]
     width = [right[0] + left[0] for right, left in found]
     return Widths(np.array(width), np.array([right[1] or left[1] for right, left in found]))
 

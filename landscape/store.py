@@ -7,7 +7,6 @@ is whole: a killed process leaves a readable file, in which ``status`` says what
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.directions import Directions
+from landscape.files import write_whole
 from landscape.results import Array, Conflict, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
 VERSION = 1
+_STRUCTURED = ("dims", "terms", "versions", "plan", "n_examples", "groups")
+"""Attributes whose text is JSON: lists and tables."""
 
 
 def load(path: str | Path) -> Surface | Conflict:
@@ -70,7 +72,7 @@ def create_surface(path: str | Path, surface: Surface) -> None:
     Raises:
         OSError: The folder cannot be written or is full; nothing is left behind under this name.
     """
-    _replace(path, lambda file: _write_surface(file, surface))
+    _write_new(path, lambda file: _write_surface(file, surface))
 
 
 def save_conflict(path: str | Path, conflict: Conflict) -> None:
@@ -81,13 +83,13 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
     """
 
     def write(file: h5py.File) -> None:
-        _write_attrs(file, CONFLICT, conflict.attrs | {"layers": list(conflict.layers)})
+        _write_attrs(file, CONFLICT, conflict.attrs)
         _write_conflict(file, conflict)
         for name, group in conflict.groups.items():
             _write_conflict(file.create_group(name), group)
         file.attrs["groups"] = json.dumps(list(conflict.groups))
 
-    _replace(path, write)
+    _write_new(path, write)
 
 
 class SurfaceWriter:
@@ -174,20 +176,13 @@ def _schema(file: h5py.File, path: str | Path) -> str:
     return str(schema)
 
 
-def _replace(path: str | Path, write: Callable[[h5py.File], None]) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            write(file)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where a flush to a full disk fails
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} cannot be written: {error}. Check that its folder exists, is writable and has space."
-        ) from error
+def _write_new(path: str | Path, write: Callable[[h5py.File], None]) -> None:
+    """Make a file in memory first: HDF5 itself does not survive a full disk, it ends the process."""
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+        write(file)
+        file.flush()
+        image = file.id.get_file_image()
+    write_whole(path, image)
 
 
 def _write_attrs(file: h5py.File, schema: str, attrs: Mapping[str, Any]) -> None:
@@ -201,12 +196,17 @@ def _read_attrs(file: h5py.File) -> dict[str, Any]:
     attrs = {}
     for key, value in file.attrs.items():
         value = value.item() if isinstance(value, np.generic) else value
-        attrs[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+        attrs[key] = json.loads(value) if isinstance(value, str) and key in _STRUCTURED else value
     return attrs
 
 
 def _write_surface(file: h5py.File, surface: Surface) -> None:
-    _write_attrs(file, SURFACE, surface.attrs | {"dims": list(surface.dims)})
+    for name in surface.means:
+        if name in ("", ".", *surface.dims) or "/" in name:
+            raise ValueError(
+                f"term {name!r} cannot be stored: a name must not be empty, '.', an axis, or hold a slash."
+            )
+    _write_attrs(file, SURFACE, surface.attrs | {"dims": list(surface.dims), "terms": list(surface.means)})
     unit = {"filter": "filter norms", "layer": "layer norms", "model": "weight norms"}.get(
         surface.attrs.get("normalize", ""), "direction norms"
     )
@@ -228,10 +228,7 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
         for name, axis in zip(_axis_names(surface), surface.directions.axes, strict=True):
             group = file.create_group(f"directions/{name}")
             for parameter, tensor in axis.items():
-                stored = tensor.detach().cpu()
-                stored = stored.float() if stored.dtype == torch.bfloat16 else stored  # HDF5 has no bfloat16
-                packing = {"compression": "gzip"} if stored.ndim else {}
-                group.create_dataset(parameter, data=stored.numpy(), **packing)
+                _write_tensor(group, parameter, tensor)
 
 
 def _axis_names(surface: Surface) -> list[str]:
@@ -243,7 +240,7 @@ def _axis_names(surface: Surface) -> list[str]:
 def _read_surface(file: h5py.File) -> Surface:
     attrs = _read_attrs(file)
     dims = tuple(attrs.pop("dims"))
-    means = {name: file["terms"][name][()] for name in file["terms"] if name not in dims}
+    means = {name: file["terms"][name][()] for name in attrs.pop("terms")}
     surface = Surface(
         x=file["x"][()],
         y=file["y"][()] if "y" in file else None,
@@ -261,8 +258,17 @@ def _read_surface(file: h5py.File) -> Surface:
     return surface
 
 
+def _write_tensor(group: h5py.Group, name: str, tensor: torch.Tensor) -> None:
+    values = tensor.detach().cpu()
+    wide = values.float() if values.dtype == torch.bfloat16 else values  # HDF5 has no bfloat16
+    dataset = group.create_dataset(name, data=wide.numpy(), compression="gzip" if wide.ndim else None)
+    dataset.attrs["dtype"] = str(values.dtype).removeprefix("torch.")
+
+
 def _read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
-    return {name: torch.as_tensor(dataset[()]) for name, dataset in group.items()}
+    return {
+        name: torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"])) for name, dataset in group.items()
+    }
 
 
 def _scale(group: h5py.Group, name: str, values: NDArray[Any], long_name: str, units: str) -> None:
@@ -280,11 +286,15 @@ def _labelled(group: h5py.Group, name: str, values: NDArray[Any], dims: Sequence
 def _write_conflict(group: h5py.Group, conflict: Conflict) -> None:
     group.attrs["terms"] = json.dumps(list(conflict.terms))
     _scale(group, "step", conflict.step, "training step or batch", "1")
-    group["layer"] = np.arange(len(conflict.layers))
-    group["layer"].make_scale("layer")
-    group["layer"].attrs["names"] = json.dumps(list(conflict.layers))
+    names = np.array(conflict.layers, dtype=h5py.string_dtype())
+    _scale(group, "layer", names, "module that owns the parameters", "1")
     for name, values in _conflict_arrays(conflict).items():
-        _labelled(group, name, values, ("step", "layer")[: values.ndim])
+        dims = ("step", "layer")[: values.ndim]
+        dataset = group.create_dataset(name, data=values)
+        for axis, dim in enumerate(dims):
+            dataset.dims[axis].attach_scale(group[dim])
+            if dim not in dataset.parent:
+                dataset.parent[dim] = group[dim]  # a hard link, so that each group opens as a labelled data set
 
 
 def _conflict_arrays(conflict: Conflict) -> dict[str, Array]:
@@ -308,7 +318,7 @@ def _read_conflict(file: h5py.File) -> Conflict:
     attrs = _read_attrs(file)
     conflict = _read_conflict_group(file)
     conflict.groups = {name: _read_conflict_group(file[name]) for name in attrs.pop("groups")}
-    attrs.pop("layers"), attrs.pop("terms")
+    del attrs["terms"]
     conflict.attrs = attrs
     return conflict
 
@@ -323,7 +333,7 @@ def _read_conflict_group(group: h5py.Group) -> Conflict:
     return Conflict(
         terms=terms,
         step=group["step"][()],
-        layers=tuple(json.loads(group["layer"].attrs["names"])),
+        layers=tuple(group["layer"].asstr()[()]),
         cosine=group["cosine"][()],
         norm=of_terms("norm"),
         consistent=group["consistent"][()],

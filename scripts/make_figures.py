@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 from dot import devices, outcome, study
@@ -36,7 +35,7 @@ def main() -> None:
     table = outcome.as_text(outcome.table(found.students)) + "\n"
     (TARGET / "table.txt").write_text(table)
     update_readme(table)
-    (TARGET / "study.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    (TARGET / "study.json").write_text(found.to_json())
     manifest = {
         "command": "python scripts/make_figures.py",
         "made_at": now(),

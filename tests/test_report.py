@@ -89,11 +89,11 @@ def test_a_failed_write_keeps_the_old_page(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     write(path, "old")
 
-    def fail(self: Path, target: Path) -> None:
-        raise OSError("disk full")
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(28, "disk full")
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("landscape.files.os.replace", fail)
+    with pytest.raises(OSError, match=r"report\.html cannot be written: disk full\. Check"):
         write(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

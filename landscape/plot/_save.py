@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
+from landscape.files import write_whole
+
 _DPI = 160
 # A date or a version of the writer would change the bytes of an unchanged figure.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -33,7 +35,7 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
     paths = []
     for kind in ("pdf", "png"):
         path = Path(f"{stem}.{kind}")
-        path.write_bytes(render(figure, kind))
+        write_whole(path, render(figure, kind))
         paths.append(path)
     return paths
 
