@@ -39,5 +39,7 @@ class Journal:
 
     def cut(self, last: int) -> None:
         """Drop the records after ``last``: they are made again when training goes on from there."""
+        if not self.path.exists():
+            return
         kept = [record for record in self.read() if record[self._at] <= last]
         write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())

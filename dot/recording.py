@@ -28,7 +28,7 @@ class ConflictRecorder:
     the distilled loss (``w_ce``, ``w_kd``), for every method, so that methods can be compared.
 
     Args:
-        folder: Where the records grow, as ``conflict.jsonl`` and ``heldout.jsonl``, until `consolidate`.
+        folder: Where the records grow, as ``conflict.jsonl`` and ``heldout.jsonl``, until `discard`.
         model: The student.
         teacher: The teacher.
         data: Whose first ``record.heldout`` test examples are the held-out batch.
@@ -79,7 +79,7 @@ class ConflictRecorder:
         self._epochs.cut(step)
 
     def consolidate(self, path: Path, attrs: Mapping[str, Any]) -> None:
-        """Write all records into one HDF5 file and remove the side files.
+        """Write all records into one HDF5 file; the side files stay until `discard`.
 
         Raises:
             OSError: The file cannot be written.
@@ -92,6 +92,9 @@ class ConflictRecorder:
         if buffered:
             result.groups["momentum"] = self._conflict(buffered, "momentum")
         result.save(path)
+
+    def discard(self) -> None:
+        """Remove the side files: for when the run has ended, and nothing is resumed from them."""
         for journal in (self._steps, self._epochs):
             journal.path.unlink(missing_ok=True)
 

@@ -212,6 +212,8 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
         recorder.consolidate(run.conflict, environment | {"checkpoint_sha256": digest_model(model)})
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_whole(run.weights, safetensors.torch.save(weights))
+    if recorder is not None:
+        recorder.discard()
 
 
 def _claim(config: RunConfig, root: Path) -> Run:
