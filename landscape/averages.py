@@ -62,7 +62,8 @@ def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None =
         batches: The problem's batches, where the caller reads along; by default they are iterated here.
 
     Raises:
-        TypeError, ValueError: The objective returns something else than terms of shape ``[N]``; see `per_example`.
+        TypeError, ValueError: The objective returns something else than terms of shape ``[N]``, see `per_example`; or
+            there is no example.
     """
     running: dict[str, _Running] = {}
     # Closed at once, also where an error keeps this frame alive: the loader's own generator is put back then.
@@ -70,7 +71,10 @@ def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None =
         for batch in source:
             for name, term in per_example(problem.objective(model, batch)).items():
                 values = _float64(term)
-                running.setdefault(name, _Running.start(values)).add(values)
+                if len(values):
+                    running.setdefault(name, _Running.start(values)).add(values)
+    if not running:
+        raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
     return {name: sums.finish() for name, sums in running.items()}
 
 

@@ -88,7 +88,8 @@ def from_gram(terms: tuple[str, str], step: Sequence[int], layers: Sequence[str]
         terms: Names of the two gradients.
         step: ``[B]``.
         layers: ``[L]``.
-        grams: ``[B, L, 3]``: a.a, b.b, a.b of each layer; see `gram`.
+        grams: ``[B, L, 3]``: a.a, b.b, a.b of each layer; see `gram`. Of nearly parallel gradients the inconsistent
+            norm is a difference of squares, and right to 1e-8 of the gradient's norm only.
     """
     products = np.asarray(grams, np.float64).reshape(len(step), len(layers), 3)
     whole, each = _measures(products.sum(axis=1), terms), _measures(products, terms)

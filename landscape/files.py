@@ -14,7 +14,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
         OSError: The folder is not there, not writable or full; a file that was there is kept, and nothing is left.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -23,7 +23,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be written: {error.strerror or error}. Check that its folder exists, is writable and has space."
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Check that its folder exists, is writable and has space."
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -23,7 +23,9 @@ def preserve_rng(seed: int | None = None) -> Iterator[None]:
             if seed is not None:
                 random.seed(seed)
                 np.random.seed(seed)
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
+                if torch.cuda.is_available():
+                    torch.cuda.manual_seed_all(seed)
             yield
         finally:
             random.setstate(python)

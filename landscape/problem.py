@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -121,9 +122,9 @@ def _generators(loader: Any) -> list[torch.Generator]:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """``batch`` with every tensor in it, nested ones too, on ``device``."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+    """``batch`` with every tensor in it, nested ones too, on ``device``; what has a ``to`` of its own is asked."""
+    if hasattr(batch, "to"):
+        return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
@@ -134,15 +135,16 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Every tensor in a batch, nested ones too, in order."""
+    """Every tensor and array in a batch, nested ones and those of an object's attributes too, in order."""
     if isinstance(batch, Tensor):
         yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
+    elif isinstance(batch, np.ndarray):
+        yield torch.from_numpy(batch)
+    elif isinstance(batch, (Mapping, tuple, list)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
             yield from tensors_of(value)
-    elif isinstance(batch, (tuple, list)):
-        for value in batch:
-            yield from tensors_of(value)
+    elif hasattr(batch, "__dict__"):
+        yield from tensors_of(vars(batch))
 
 
 def _supervised(model: nn.Module, batch: Any) -> tuple[Any, Any]:

@@ -125,7 +125,7 @@ def summary(
         widths = basin_widths(surface, term, rise)
         meaning = f"width of the basin in which {term} stays within {rise:g} of the origin, in units of the direction"
         table.append(_over_directions(f"width at +{rise:g}", widths.width, meaning, int(widths.censored.sum())))
-    meaning = f"second derivative of {term} at the origin, from a parabola the points within {_RADIUS:g} of it"
+    meaning = f"second derivative of {term} at the origin, from a parabola through the points within {_RADIUS:g} of it"
     table.append(_over_directions("curvature", curvatures(surface, term), meaning))
     return table
 

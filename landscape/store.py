@@ -7,7 +7,7 @@ is whole: a killed process leaves a readable file, in which ``status`` says what
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +24,8 @@ from landscape.results import Array, Conflict, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
 VERSION = 1
-_STRUCTURED = ("dims", "terms", "versions", "plan", "n_examples", "groups")
-"""Attributes whose text is JSON: lists and tables."""
+_JSON = ("{", "[", '"')
+"""How the text of a list, a table, or a text that would look like one, begins."""
 
 
 def load(path: str | Path) -> Surface | Conflict:
@@ -41,11 +41,10 @@ def load(path: str | Path) -> Surface | Conflict:
 
 
 def load_surface(path: str | Path) -> Surface:
-    """Read a surface file.
+    """`load` a file that must be a surface.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a surface file, is cut short, or is of a newer version.
+        FileNotFoundError, ValueError: As `load`; or it is a conflict file.
     """
     found = load(path)
     if not isinstance(found, Surface):
@@ -54,11 +53,10 @@ def load_surface(path: str | Path) -> Surface:
 
 
 def load_conflict(path: str | Path) -> Conflict:
-    """Read a conflict file.
+    """`load` a file that must be a conflict.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a conflict file, is cut short, or is of a newer version.
+        FileNotFoundError, ValueError: As `load`; or it is a surface file.
     """
     found = load(path)
     if not isinstance(found, Conflict):
@@ -81,6 +79,8 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
     Raises:
         OSError: The folder cannot be written or is full; a file that was there is kept.
     """
+
+    _check_names(conflict.terms, ("step", "layer"))
 
     def write(file: h5py.File) -> None:
         _write_attrs(file, CONFLICT, conflict.attrs)
@@ -189,15 +189,25 @@ def _write_attrs(file: h5py.File, schema: str, attrs: Mapping[str, Any]) -> None
     file.attrs["schema"] = schema
     file.attrs["schema_version"] = VERSION
     for key, value in attrs.items():
-        file.attrs[key] = json.dumps(value) if isinstance(value, (dict, list)) else value
+        # What could be read as JSON is written as JSON, so that every text comes back as it was.
+        structured = isinstance(value, (dict, list)) or (isinstance(value, str) and value[:1] in _JSON)
+        file.attrs[key] = json.dumps(value) if structured else value
 
 
 def _read_attrs(file: h5py.File) -> dict[str, Any]:
     attrs = {}
     for key, value in file.attrs.items():
         value = value.item() if isinstance(value, np.generic) else value
-        attrs[key] = json.loads(value) if isinstance(value, str) and key in _STRUCTURED else value
+        attrs[key] = json.loads(value) if isinstance(value, str) and value[:1] in _JSON else value
     return attrs
+
+
+def _check_names(terms: Iterable[str], axes: Sequence[str]) -> None:
+    for name in terms:
+        if name in ("", ".", *axes) or "/" in name:
+            raise ValueError(
+                f"term {name!r} cannot be stored: a name must not be empty, '.', an axis, or hold a slash."
+            )
 
 
 def _write_surface(file: h5py.File, surface: Surface) -> None:

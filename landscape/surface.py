@@ -35,7 +35,9 @@ def evaluate(
 
     The problem's model is never written to. The unperturbed weights are always evaluated, on the grid or beside it.
     With ``out`` each finished row is in the file at once: called again after an interruption, it goes on where it
-    was, and the values are the same to the last bit; called again after the end, it returns what is there.
+    was, and the values are the same to the last bit; called again after the end, it returns what is there. Weights,
+    data, directions and grid are compared with the file's; the objective is, by its values at the origin, only where
+    cells are pending.
 
     Args:
         problem: Model, objective and data; measured in eval mode.
@@ -87,6 +89,7 @@ class _Walker:
         self._axes = [{name: d.to(self._base[name]) for name, d in axis.items()} for axis in directions.axes]
 
     def averages_at(self, point: Sequence[float]) -> dict[str, Average]:
+        self.model.eval()  # an objective may have left it in another mode
         with torch.no_grad():
             for name, tensor in self._state.items():
                 tensor.copy_(self._base[name])
@@ -115,6 +118,11 @@ def _fill(
             todo = [(index, point) for index, point in row if surface.status[index] == PENDING]
             for index, point in todo:
                 cell = walker.averages_at(point) if any(point) else origin
+                if cell.keys() != surface.means.keys():
+                    raise ValueError(
+                        f"the objective must return the same terms everywhere: {', '.join(surface.means)}. "
+                        f"Got {', '.join(cell)} at {point}."
+                    )
                 for name, (mean, sem, _) in cell.items():
                     surface.means[name][index], surface.sems[name][index] = mean, sem
                 finite = all(np.isfinite(average.mean) for average in cell.values())

@@ -1,0 +1,189 @@
+"""Obvious versions of what landscape computes, written from the definitions: loops over everything, on the CPU.
+
+Also what many tests share: a small network with every hazard in it, and a fingerprint of what must not change.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import pickle
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+Axis = Mapping[str, Tensor]
+
+
+def averages(
+    model: nn.Module,
+    objective: Callable[..., Any],
+    batches: Sequence[Any],
+    axes: Sequence[Axis],
+    point: Sequence[float],
+) -> dict[str, tuple[float, float]]:
+    """Mean and standard error of each term at one point: every example in a list, summed exactly."""
+    module = copy.deepcopy(model).cpu().eval()
+    moved = {name: t.detach() for name, t in [*module.named_parameters(), *module.named_buffers()]}
+    for coordinate, axis in zip(point, axes, strict=True):
+        for name, direction in axis.items():
+            moved[name] = moved[name] + coordinate * direction.cpu()
+    examples: dict[str, list[float]] = {}
+    for batch in batches:
+        for term, values in objective(lambda *args: functional_call(module, moved, args), batch).items():
+            examples.setdefault(term, []).extend(values.detach().double().tolist())
+    return {
+        term: (math.fsum(v) / len(v), statistics.stdev(v) / math.sqrt(len(v)) if len(v) > 1 else math.nan)
+        for term, v in examples.items()
+    }
+
+
+def plane(
+    model: nn.Module,
+    objective: Callable[..., Any],
+    batches: Sequence[Any],
+    axes: Sequence[Axis],
+    xs: Sequence[float],
+    ys: Sequence[float],
+) -> dict[str, np.ndarray]:
+    """``{term: [2, ny, nx]}``: means and standard errors, one cell after the other."""
+    cells = [[averages(model, objective, batches, axes, (float(x), float(y))) for x in xs] for y in ys]
+    terms = cells[0][0]
+    return {t: np.array([[[cell[t][k] for cell in row] for row in cells] for k in (0, 1)]) for t in terms}
+
+
+def filters(module: nn.Module, inputs: Tensor, channel_axis: int) -> list[Tensor]:
+    """For each output unit, the mask of the weights that it depends on, found by differentiating it."""
+    outputs = module(inputs)
+    masks = []
+    for unit in range(outputs.shape[channel_axis]):
+        loss = outputs.select(channel_axis, unit).square().sum()
+        (gradient,) = torch.autograd.grad(loss, module.weight, retain_graph=True)
+        masks.append(gradient != 0)
+    return masks
+
+
+def filter_normalized(direction: Tensor, weight: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """Every filter of the direction with the norm of the filter that it moves (Li et al. 2018, section 4)."""
+    scaled = torch.zeros_like(direction)
+    for mask in masks:
+        length = math.sqrt(math.fsum(v * v for v in direction[mask].tolist()))
+        wanted = math.sqrt(math.fsum(v * v for v in weight[mask].tolist()))
+        scaled[mask] = direction[mask] * (wanted / length)
+    return scaled
+
+
+def gradients(
+    model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str
+) -> list[dict[str, np.ndarray]]:
+    """For each batch ``{module name: flat gradient}`` of the term's mean, by an ordinary backward pass."""
+    module = copy.deepcopy(model).cpu().eval()
+    found = []
+    for batch in batches:
+        module.zero_grad(set_to_none=True)
+        objective(module, batch)[term].mean().backward()
+        layers: dict[str, list[np.ndarray]] = {}
+        for name, p in module.named_parameters():
+            if p.requires_grad:
+                flat = np.zeros(p.numel()) if p.grad is None else p.grad.double().flatten().numpy().copy()
+                layers.setdefault(".".join(name.split(".")[:-1]) or "(root)", []).append(flat)
+        found.append({name: np.concatenate(parts) for name, parts in layers.items()})
+    return found
+
+
+def parts(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The consistent part of two vectors and what is left of each, from the sentence that defines them."""
+    if not a.any() or not b.any():
+        return np.zeros_like(a), a, b
+    u = a / np.linalg.norm(a) + b / np.linalg.norm(b)
+    if np.linalg.norm(u) < 1e-14:
+        return np.zeros_like(a), a, b
+    u = u / np.linalg.norm(u)
+    consistent = max(0.0, min(a @ u, b @ u)) * u
+    return consistent, a - consistent, b - consistent
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two vectors, NaN where one is zero."""
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) if a.any() and b.any() else math.nan
+
+
+class HazardNet(nn.Module):
+    """Batch norm with lived-in statistics, dropout, a tied weight, a frozen one, a raw parameter, mixed modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.hidden = nn.Linear(4 * 4 * 4, 8)
+        self.again = nn.Linear(8, 8)
+        self.and_again = nn.Linear(8, 8)
+        self.and_again.weight = self.again.weight
+        self.mix = nn.Parameter(torch.randn(8, 3))
+        for _ in range(3):
+            self(torch.randn(16, 1, 6, 6) * 2 + 1)
+        self.hidden.weight.requires_grad_(False)
+        self.again.weight.grad = torch.randn(8, 8)
+        self.train()
+        self.norm.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[N, 1, 6, 6]`` to logits ``[N, 3]``."""
+        z = self.drop(F.relu(self.norm(self.conv(images)))).flatten(1)
+        z = torch.tanh(self.and_again(torch.tanh(self.again(self.hidden(z)))))
+        return z @ self.mix
+
+
+def images(n: int = 22) -> tuple[Tensor, Tensor]:
+    """Examples for `HazardNet`."""
+    return torch.randn(n, 1, 6, 6), torch.randint(0, 3, (n,))
+
+
+def batched(x: Tensor, y: Tensor, size: int = 8) -> list[tuple[Tensor, Tensor]]:
+    """Batches of ``size``, the last one as it comes."""
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def objective(model: Callable[..., Tensor], batch: Any) -> dict[str, Tensor]:
+    """Cross-entropy, a distillation term against a fixed teacher, and a count."""
+    inputs, labels = batch
+    logits = model(inputs)
+    teacher = torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype, device=logits.device).expand_as(logits)
+    return {
+        "ce": F.cross_entropy(logits, labels, reduction="none"),
+        "kd": F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="none").sum(1),
+        "correct": logits.argmax(1) == labels,
+    }
+
+
+def fingerprint(model: nn.Module, *generators: torch.Generator) -> dict[str, str]:
+    """What every measurement must leave as it was: tensors, gradients, modes, random states, threads."""
+
+    def of(t: Tensor | None) -> Any:
+        return None if t is None else (id(t), t._version, t.data_ptr(), t.detach().cpu().numpy().tobytes())
+
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    states = {
+        "tensors": {name: of(t) for name, t in tensors},
+        "gradients": {name: of(t.grad) for name, t in tensors},
+        "requires_grad": {name: t.requires_grad for name, t in tensors},
+        "modes": {name: m.training for name, m in model.named_modules()},
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": [s.tolist() for s in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+        "generators": [g.get_state().tolist() for g in generators],
+        "threads": torch.get_num_threads(),
+        "grad_enabled": torch.is_grad_enabled(),
+    }
+    return {name: hashlib.sha256(pickle.dumps(value)).hexdigest()[:12] for name, value in states.items()}
