@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import tomllib
 import typing
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tomli_w
+
+from dot import data, models
 
 METHODS = {"ce": "CE", "kd-sgd": "KD+SGD", "kd-dot": "KD+DOT"}
 """Training methods and how they are written in figures."""
@@ -22,102 +25,109 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Must:
+    """What a value must be, in words, and how to tell."""
+
+    words: str
+    good: Callable[[Any], bool]
+
+    def faults(self, value: Any) -> list[str]:
+        """What is wrong with a value."""
+        return [] if self.good(value) else [f"must be {self.words}. Got {value!r}."]
+
+
+@dataclass(frozen=True)
+class Among:
+    """A value, or each of several, must be one of these names."""
+
+    names: Callable[[], Collection[str]]
+
+    def faults(self, value: str | tuple[str, ...]) -> list[str]:
+        """What is wrong with a value."""
+        allowed = self.names()
+        wrong = [name for name in ((value,) if isinstance(value, str) else value) if name not in allowed]
+        return [f"must be among {', '.join(allowed)}. Got {name!r}.{_suggest(name, allowed)}" for name in wrong]
+
+
+Count = Annotated[int, Must("at least 0", lambda v: v >= 0)]
+Positive = Annotated[int, Must("at least 1", lambda v: v >= 1)]
+AtLeastTwo = Annotated[int, Must("at least 2", lambda v: v >= 2)]
+Odd = Annotated[int, Must("odd and at least 3, so that 0 is on the grid", lambda v: v >= 3 and v % 2 == 1)]
+AboveZero = Annotated[float, Must("above 0", lambda v: v > 0)]
+NotNegative = Annotated[float, Must("at least 0", lambda v: v >= 0)]
+Share = Annotated[float, Must("above 0 and at most 1", lambda v: 0 < v <= 1)]
+Momentum = Annotated[float, Must("at least 0 and below 1", lambda v: 0 <= v < 1)]
+Rising = Annotated[tuple[int, ...], Must("rising", lambda v: list(v) == sorted(set(v)))]
+Epochs = Annotated[tuple[int, ...], Must("epochs, which count from 1", lambda v: all(epoch >= 1 for epoch in v))]
+Seeds = Annotated[tuple[int, ...], Must("at least 0", lambda v: all(seed >= 0 for seed in v))]
+Method = Annotated[str, Among(lambda: METHODS)]
+Methods = Annotated[tuple[str, ...], Among(lambda: METHODS)]
+Model = Annotated[str, Among(models.names)]
+Data = Annotated[str, Among(data.names)]
+
+
+@dataclass(frozen=True)
 class Optimisation:
     """How a network is trained: SGD with step decay, and DOT's ``delta`` where the method uses it."""
 
-    epochs: int
-    batch_size: int = 64
-    lr: float = 0.05
-    milestones: tuple[int, ...] = ()
+    epochs: Positive
+    batch_size: AtLeastTwo = 64
+    lr: AboveZero = 0.05
+    milestones: Rising = ()
     """The learning rate drops in the epoch after each of these; epochs count from 1."""
-    gamma: float = 0.1
-    warmup_epochs: int = 0
-    momentum: float = 0.9
+    gamma: Share = 0.1
+    warmup_epochs: Count = 0
+    momentum: Momentum = 0.9
     delta: float = 0.075
-    weight_decay: float = 5e-4
-    shift: int = 1
+    weight_decay: NotNegative = 5e-4
+    shift: Count = 1
     """Augmentation: each image moves by up to this many pixels."""
 
     def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        found = [
-            f"{name} must be {words}. Got {getattr(self, name)}."
-            for name, good, words in (
-                ("epochs", self.epochs >= 1, "at least 1"),
-                ("batch_size", self.batch_size >= 2, "at least 2"),
-                ("lr", self.lr > 0, "above 0"),
-                ("gamma", 0 < self.gamma <= 1, "above 0 and at most 1"),
-                ("warmup_epochs", self.warmup_epochs >= 0, "at least 0"),
-                ("weight_decay", self.weight_decay >= 0, "at least 0"),
-                ("shift", self.shift >= 0, "at least 0"),
-                ("momentum", 0 <= self.momentum < 1, "at least 0 and below 1"),
-                ("milestones", list(self.milestones) == sorted(set(self.milestones)), "rising"),
-            )
-            if not good
+        """What is wrong between values, one sentence each."""
+        if abs(self.delta) <= self.momentum and self.momentum + abs(self.delta) < 1:
+            return []
+        return [
+            f"delta must be at most momentum in size, and momentum + |delta| below 1, or training diverges. "
+            f"Got {self.delta} with momentum {self.momentum}."
         ]
-        if abs(self.delta) > self.momentum or self.momentum + abs(self.delta) >= 1:
-            found.append(
-                f"delta must be at most momentum in size, and momentum + |delta| below 1, or training diverges. "
-                f"Got {self.delta} with momentum {self.momentum}."
-            )
-        return found
 
 
 @dataclass(frozen=True)
 class Losses:
     """Total = w_ce cross-entropy + w_kd distillation; with method ``ce`` cross-entropy alone, at weight 1."""
 
-    temperature: float = 4.0
-    w_ce: float = 0.1
-    w_kd: float = 0.9
-
-    def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        return [
-            f"{name} must be {words}. Got {getattr(self, name)}."
-            for name, good, words in (
-                ("temperature", self.temperature > 0, "above 0"),
-                ("w_ce", self.w_ce >= 0, "at least 0"),
-                ("w_kd", self.w_kd >= 0, "at least 0"),
-            )
-            if not good
-        ]
+    temperature: AboveZero = 4.0
+    w_ce: NotNegative = 0.1
+    w_kd: NotNegative = 0.9
 
 
 @dataclass(frozen=True)
 class Recording:
     """What is kept while training."""
 
-    every: int = 10
+    every: Count = 10
     """Steps between two records of the gradients' conflict; 0 for none."""
-    heldout: int = 256
+    heldout: Positive = 256
     """Test examples of the batch on which conflict is recorded once an epoch."""
-    checkpoints: tuple[int, ...] = ()
+    checkpoints: Epochs = ()
     """Epochs after which the weights are kept, besides the last."""
-
-    def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        return [
-            f"{name} must be at least {least}. Got {value}."
-            for name, value, least in (("every", self.every, 0), ("heldout", self.heldout, 1))
-            if value < least
-        ]
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """One training run, resolved; its digest names the run's folder."""
 
-    method: str
-    model: str
-    seed: int
-    data: str
+    method: Method
+    model: Model
+    seed: Count
+    data: Data
     teacher: str
     """Name of the teacher's run folder; empty for none."""
     train: Optimisation
     losses: Losses
     record: Recording
-    threads: int = 0
+    threads: Count = 0
     """CPU threads; 0 leaves torch's choice. The last bits of a result depend on them; small networks like 1 best."""
 
     @property
@@ -130,36 +140,22 @@ class RunConfig:
 class Measuring:
     """What is measured on each trained student."""
 
-    plane_points: int = 21
-    plane_extent: float = 1.0
-    line_points: int = 41
-    line_extent: float = 1.0
-    directions: int = 10
+    plane_points: Odd = 21
+    plane_extent: AboveZero = 1.0
+    line_points: Odd = 41
+    line_extent: AboveZero = 1.0
+    directions: AtLeastTwo = 10
     """Random directions of the lines, from which flatness is read."""
-    seed: int = 0
-
-    def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        found = [
-            f"{name} must be odd and at least 3, so that 0 is on the grid. Got {points}."
-            for name, points in (("plane_points", self.plane_points), ("line_points", self.line_points))
-            if points < 3 or points % 2 == 0
-        ]
-        found += [
-            f"{name} must be above 0. Got {extent}."
-            for name, extent in (("plane_extent", self.plane_extent), ("line_extent", self.line_extent))
-            if not extent > 0
-        ]
-        return found + ([f"directions must be at least 2. Got {self.directions}."] if self.directions < 2 else [])
+    seed: Count = 0
 
 
 @dataclass(frozen=True)
 class Network:
     """A network and how it is trained."""
 
-    model: str
+    model: Model
     train: Optimisation
-    seed: int = 0
+    seed: Count = 0
     """Of the teacher; a student's seeds are those of the study."""
 
 
@@ -168,30 +164,24 @@ class StudyConfig:
     """A whole study: a teacher, students of each method and seed, and what is measured on them."""
 
     name: str
-    data: str
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
+    data: Data
+    methods: Methods
+    seeds: Seeds
     teacher: Network
     student: Network
     losses: Losses = field(default_factory=Losses)
     record: Recording = field(default_factory=Recording)
     measure: Measuring = field(default_factory=Measuring)
-    threads: int = 0
+    threads: Count = 0
     """CPU threads of every part; see `RunConfig`."""
 
     def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        found = [
-            f"methods must be among {', '.join(METHODS)}. Got {method!r}.{_suggest(method, METHODS)}"
-            for method in self.methods
-            if method not in METHODS
+        """What is wrong between values, one sentence each."""
+        return [
+            f"{name} must be at least one, each once. Got {list(values)}."
+            for name, values in (("methods", self.methods), ("seeds", self.seeds))
+            if not values or len(set(values)) < len(values)
         ]
-        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
-            if not values or len(set(values)) < len(values):
-                found.append(f"{name} must be at least one, each once. Got {list(values)}.")
-        if self.threads < 0:
-            found.append(f"threads must be at least 0. Got {self.threads}.")
-        return found
 
     def teacher_run(self) -> RunConfig:
         """The run that trains the teacher: cross-entropy alone, nothing recorded."""
@@ -270,44 +260,47 @@ def _load(kind: type[T], path: Path) -> T:
     try:
         with open(path, "rb") as file:
             raw = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} must be TOML. Got a syntax error: {error}.") from error
     faults: list[str] = []
     config = _build(kind, raw, "", faults)
-    if faults:
+    if config is None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
-    assert config is not None  # there is one wherever there is no fault
     return config
 
 
 def _build(kind: type[T], raw: dict[str, Any], where: str, faults: list[str]) -> T | None:
-    """A dataclass from a table, or None; everything wrong with the table is added to ``faults``."""
-    hints, known = typing.get_type_hints(kind), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    """A dataclass from a table, or None where something is wrong; all that is wrong is added to ``faults``."""
+    hints, entries = typing.get_type_hints(kind, include_extras=True), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     before = len(faults)
-    for key in raw.keys() - known.keys():
-        faults.append(f"{where}{key} is not known.{_suggest(key, known)}")
+    faults += [f"{where}{key} is not known.{_suggest(key, entries)}" for key in raw if key not in entries]
     values = {}
-    for name, entry in known.items():
+    for name, entry in entries.items():
         if name in raw:
             values[name] = _value(hints[name], raw[name], f"{where}{name}", faults)
         elif entry.default is entry.default_factory:  # both are dataclasses.MISSING
             faults.append(f"{where}{name} is missing.")
-    if len(faults) > before:
-        return None
-    config = kind(**values)
-    faults += [where + fault for fault in getattr(config, "faults", list)()]
-    return config
+    if len(faults) == before:
+        config = kind(**values)
+        faults += [where + fault for fault in getattr(config, "faults", list)()]
+    return config if len(faults) == before else None
 
 
 def _value(hint: Any, raw: Any, where: str, faults: list[str]) -> Any:
+    if typing.get_origin(hint) is Annotated:
+        plain, rule = typing.get_args(hint)
+        before = len(faults)
+        value = _value(plain, raw, where, faults)
+        faults += [f"{where} {fault}" for fault in rule.faults(value)] if len(faults) == before else []
+        return value
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(raw, dict):
         return _build(hint, raw, f"{where}.", faults)
     if typing.get_origin(hint) is tuple and isinstance(raw, list):
         return tuple(_value(typing.get_args(hint)[0], item, f"{where}[{i}]", faults) for i, item in enumerate(raw))
-    if hint is float and type(raw) is int:
+    if hint is float and type(raw) in (int, float) and math.isfinite(raw):
         return float(raw)
-    if type(raw) is hint:
+    if type(raw) is hint and hint is not float:
         return raw
     faults.append(f"{where} must be {_words(hint)}. Got {raw!r}.")
     return None
@@ -317,9 +310,8 @@ def _words(hint: Any) -> str:
     if is_dataclass(hint):
         return "a table"
     if typing.get_origin(hint) is tuple:
-        return f"a list of {_words(typing.get_args(hint)[0])}s"
-    assert not isinstance(hint, UnionType)
-    return {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
+        return {int: "a list of whole numbers", str: "a list of strings"}[typing.get_args(hint)[0]]
+    return {int: "a whole number", float: "a number", str: "a string"}[hint]
 
 
 def _suggest(name: str, known: typing.Iterable[str]) -> str:

@@ -27,8 +27,11 @@ class Journal:
         Raises:
             OSError: The file cannot be written.
         """
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be written: {error.strerror}. Check that its disk has space.") from error
 
     def read(self) -> list[dict[str, Any]]:
         """Every whole record; a last line cut short by a killed process is left out."""

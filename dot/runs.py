@@ -192,7 +192,13 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
     trainer = Trainer(model, teacher, data, config, recorder)
     metrics = Journal(run.path / "metrics.jsonl", at="epoch")
     if run.last.exists():
-        trainer.load_state(load_checkpoint(run.last))
+        try:
+            trainer.load_state(load_checkpoint(run.last))
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{run.last} must be a checkpoint of this run. Got something else ({_first_line(error)}). Delete the "
+                "file to train this run from its start."
+            ) from error
     metrics.cut(trainer.place.epoch)
     if recorder is not None:
         recorder.cut(trainer.place.step)
@@ -274,12 +280,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{path} must be a checkpoint of plain tensors. Got one that is cut short, or that would run code when "
-            f"loaded, which was refused ({reason}). Delete the file to train this run from its start."
+            f"loaded, which was refused ({_first_line(error)}). Delete the file to train this run from its start."
         ) from error
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _write_tensors(path: Path, state: Mapping[str, Any]) -> None:

@@ -22,6 +22,10 @@ from dot.strategies import Strategy, strategy
 
 _CHECK_EVERY = 50
 _EVALUATION_BATCH = 1024
+_ADVICE = (
+    "the loss must be finite. Got {value} {where}. The last good checkpoint is kept: lower train.lr, add "
+    "train.warmup_epochs, or (DOT) use a smaller train.delta."
+)
 
 
 class Diverged(RuntimeError):
@@ -87,6 +91,7 @@ class Trainer:
             name: None if self.teacher is None else logits_of(self.teacher, data, split)
             for name, split in self._splits()
         }
+        self._check_classes()
 
     def state(self) -> dict[str, Any]:
         """Everything that training needs to go on from here, of plain containers and tensors."""
@@ -150,6 +155,8 @@ class Trainer:
         if self.recorder is not None:
             self.recorder.epoch(place.step, self.model)
         numbers = {name: self.evaluate(name, split) for name, split in self._splits()}
+        if not math.isfinite(numbers["train"]["ce"]):
+            raise Diverged(_ADVICE.format(value=numbers["train"]["ce"], where=f"after epoch {epoch}"))
         return {
             "epoch": epoch,
             **numbers,
@@ -171,6 +178,14 @@ class Trainer:
             numbers["kd"] = float(kd_loss(logits, teacher, self.config.losses.temperature))
         numbers["accuracy"] = float((logits.argmax(1) == split.labels).float().mean())
         return numbers
+
+    def _check_classes(self) -> None:
+        found = self._teacher_logits["test"]
+        if found is not None and found.shape[1] != self.data.num_classes:
+            raise ValueError(
+                f"the teacher must have the {self.data.num_classes} classes of {self.data.name}. "
+                f"Got {found.shape[1]}: train a teacher on this data."
+            )
 
     def _splits(self) -> tuple[tuple[str, Split], tuple[str, Split]]:
         return ("train", self.data.train), ("test", self.data.test)
@@ -194,10 +209,7 @@ class Trainer:
         for i, value in enumerate(torch.stack(losses).tolist()):
             if not math.isfinite(value):
                 step = last - len(losses) + i + 1
-                raise Diverged(
-                    f"the loss must be finite. Got {value} in epoch {epoch}, step {step} of it. The last good "
-                    "checkpoint is kept: lower train.lr, add train.warmup_epochs, or (DOT) use a smaller train.delta."
-                )
+                raise Diverged(_ADVICE.format(value=value, where=f"in epoch {epoch}, step {step} of it"))
 
 
 def learning_rate(use: Optimisation, epoch: int, step: int, steps: int) -> float:

@@ -14,7 +14,7 @@ import tyro
 from dot.cli._shared import Common, Output, Reply, find_problem
 
 EXAMPLES = (
-    "conflict runs/kd-dot-convnet8-29047a20 --split test",
+    "conflict runs/kd-dot-convnet8-* --split test",
     "conflict --problem my_network:problem --terms ce kd --batches 50 -o conflict.h5",
 )
 

@@ -12,8 +12,8 @@ import tyro
 from dot.cli._shared import Common, Reply
 
 EXAMPLES = (
-    "info studies/digits-quick/runs/kd-dot-convnet8-29047a20",
-    "info studies/digits-quick/runs/kd-dot-convnet8-29047a20/surface.h5 --json",
+    "info studies/digits-quick",
+    "info runs/kd-dot-convnet8-*/checkpoints/last.pt --json",
 )
 
 

@@ -14,7 +14,7 @@ import tyro
 from dot.cli._shared import Common, Output, Reply, find_problem
 
 EXAMPLES = (
-    "surface runs/kd-dot-convnet8-29047a20 --x -1 1 11 --y -1 1 11",
+    "surface runs/kd-dot-convnet8-* --x -1 1 11 --y -1 1 11",
     "surface --problem my_network:problem --lines 10 -o lines.h5",
 )
 

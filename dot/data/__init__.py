@@ -1,6 +1,5 @@
 """Image sets by name: ``load("digits", device)``; each is arrays on the device, batched without a per-item loop."""
 
-from dot.data.images import ImageSet, Split
 from dot.data.registry import load, names
 
-__all__ = ["ImageSet", "Split", "load", "names"]
+__all__ = ["load", "names"]

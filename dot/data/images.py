@@ -69,7 +69,8 @@ class ImageSet:
 
 def generator(*key: int) -> torch.Generator:
     """A CPU generator for a key, such as ``(seed, epoch, step)``: no state to keep between calls or to restore."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    sequence = np.random.SeedSequence((len(key), *key))  # with its length, or (1, 0) would be (1,)
+    seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator().manual_seed(seed)
 
 

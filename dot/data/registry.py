@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from dot.data.images import ImageSet
+    from dot.data.images import ImageSet
 
 _MODULES = {"digits": "dot.data.digits"}
 
@@ -26,4 +28,5 @@ def load(name: str, device: torch.device) -> ImageSet:
     if name not in _MODULES:
         close = difflib.get_close_matches(name, _MODULES, n=3, cutoff=0.5) or names()
         raise ValueError(f"data must be a known image set. Got {name!r}. Did you mean {', '.join(close)}?")
-    return import_module(_MODULES[name]).load().to(device)
+    found: ImageSet = import_module(_MODULES[name]).load()
+    return found.to(device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,4 +30,6 @@ class ConvNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-MODELS = {f"convnet{width}": partial(ConvNet, (width, 2 * width)) for width in (4, 8, 16)}
+def build(in_channels: int, num_classes: int, *, width: int) -> ConvNet:
+    """``convnet<width>``: so many channels, then twice as many."""
+    return ConvNet((width, 2 * width), in_channels, num_classes)

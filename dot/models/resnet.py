@@ -6,9 +6,6 @@ A projection (1x1 convolution and batch norm) bridges each change of shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,10 +67,7 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def _family(depth: int, wide: bool) -> Callable[[int, int], nn.Module]:
+def build(in_channels: int, num_classes: int, *, depth: int, wide: bool = False) -> ResNet:
+    """``resnet<depth>``, or ``resnet<depth>x4`` where wide."""
     stem, widths = (32, (64, 128, 256)) if wide else (16, (16, 32, 64))
-    return partial(ResNet, depth, stem, widths)
-
-
-MODELS = {f"resnet{depth}": _family(depth, wide=False) for depth in (8, 14, 20, 32, 44, 56, 110)}
-MODELS |= {f"resnet{depth}x4": _family(depth, wide=True) for depth in (8, 32)}
+    return ResNet(depth, stem, widths, in_channels, num_classes)
