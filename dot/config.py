@@ -201,8 +201,10 @@ class StudyConfig:
         """The run of a student.
 
         Raises:
-            ValueError: The method is unknown.
+            ValueError: The method is unknown, or the seed negative.
         """
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0. Got {seed}.")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}. Got {method!r}.{_suggest(method, METHODS)}")
         return RunConfig(

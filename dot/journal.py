@@ -34,11 +34,18 @@ class Journal:
             raise OSError(f"{self.path} cannot be written: {error.strerror}. Check that its disk has space.") from error
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole record; a last line cut short by a killed process is left out."""
+        """Every whole record; a last line cut short by a killed process is left out.
+
+        Raises:
+            ValueError: Another line is no JSON; the file is named.
+        """
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last line end is empty, or cut short
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is empty, or cut short
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{self.path} must hold a JSON record a line. Got another: {error}.") from error
 
     def cut(self, last: int) -> None:
         """Drop the records after ``last``: they are made again when training goes on from there."""

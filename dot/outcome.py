@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dot.config import METHODS, StudyConfig, digest
+from dot.plain import read_json, to_json
 
 COLUMNS = {
     "accuracy": "test accuracy (%)",
@@ -69,20 +69,20 @@ class Outcome:
 
     def to_json(self) -> str:
         """As in ``study.json``."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return to_json(asdict(self)) + "\n"
 
 
 def finished(folder: Path, config: StudyConfig) -> Outcome | None:
     """The outcome in a study's folder; None where the study has not ended, or its report is gone.
 
     Raises:
-        ValueError: The folder holds the study of another configuration.
+        ValueError: The folder holds the study of another configuration, or its ``study.json`` is broken.
     """
     path = folder / "study.json"
     if not path.exists():
         return None
-    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if raw["config_sha256"] != digest(config):
+    raw: dict[str, Any] = read_json(path)
+    if raw.get("config_sha256") != digest(config):
         raise ValueError(
             f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it is "
             "not overwritten; give another folder with -o."
@@ -92,7 +92,8 @@ def finished(folder: Path, config: StudyConfig) -> Outcome | None:
 
 
 def _student(raw: dict[str, Any]) -> Student:
-    return Student(**raw | {"lower_bounds": tuple(raw["lower_bounds"])})
+    numbers = {name: math.nan if value is None else value for name, value in raw["numbers"].items()}
+    return Student(**raw | {"numbers": numbers, "lower_bounds": tuple(raw["lower_bounds"])})
 
 
 def table(students: Sequence[Student]) -> list[list[str]]:

@@ -18,6 +18,13 @@ from landscape import conflict
 from landscape.results import Conflict
 
 TERMS = ("ce", "kd")
+_SIDE_FILES = ("conflict.jsonl", "heldout.jsonl")
+
+
+def discard(folder: Path) -> None:
+    """Remove the side files of a run that has ended: nothing is resumed from them."""
+    for name in _SIDE_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 class ConflictRecorder:
@@ -36,8 +43,7 @@ class ConflictRecorder:
     """
 
     def __init__(self, folder: Path, model: nn.Module, teacher: nn.Module, data: ImageSet, config: RunConfig) -> None:
-        self._steps = Journal(folder / "conflict.jsonl", at="step")
-        self._epochs = Journal(folder / "heldout.jsonl", at="step")
+        self._steps, self._epochs = (Journal(folder / name, at="step") for name in _SIDE_FILES)
         self._config = config
         parameters = dict(model.named_parameters())
         owner = conflict.layers_of(model)
@@ -79,7 +85,7 @@ class ConflictRecorder:
         self._epochs.cut(step)
 
     def consolidate(self, path: Path, attrs: Mapping[str, Any]) -> None:
-        """Write all records into one HDF5 file; the side files stay until `discard`.
+        """Write all records into one HDF5 file; the side files stay for a run to be resumed.
 
         Raises:
             OSError: The file cannot be written.
@@ -92,11 +98,6 @@ class ConflictRecorder:
         if buffered:
             result.groups["momentum"] = self._conflict(buffered, "momentum")
         result.save(path)
-
-    def discard(self) -> None:
-        """Remove the side files: for when the run has ended, and nothing is resumed from them."""
-        for journal in (self._steps, self._epochs):
-            journal.path.unlink(missing_ok=True)
 
     def _conflict(self, records: list[dict[str, Any]], kind: str) -> Conflict:
         grams = [record[kind] for record in records]

@@ -30,7 +30,8 @@ from dot.data.images import ImageSet, Split
 from dot.interrupt import deferred_interrupt
 from dot.journal import Journal
 from dot.losses import cross_entropy, kd_loss
-from dot.recording import ConflictRecorder
+from dot.plain import read_json
+from dot.recording import ConflictRecorder, discard
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
 from landscape.files import write_whole
@@ -174,6 +175,7 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
     """
     run = _claim(config, Path(root))
     if run.done:
+        discard(run.path)  # what a process killed after its last write has left
         return run
     with thread_count(config.threads):
         _train(run, device, recording, label or config.name)
@@ -218,8 +220,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
         recorder.consolidate(run.conflict, environment | {"checkpoint_sha256": digest_model(model)})
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_whole(run.weights, safetensors.torch.save(weights))
-    if recorder is not None:
-        recorder.discard()
+    discard(run.path)
 
 
 def _claim(config: RunConfig, root: Path) -> Run:
@@ -243,7 +244,7 @@ def _environment(run: Run, teacher: nn.Module | None, device: torch.device) -> d
     path = run.path / "environment.json"
     teacher_sha256 = "" if teacher is None else digest_model(teacher)
     if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = read_json(path)
         if found["teacher_sha256"] != teacher_sha256:
             raise ValueError(
                 f"{run.path} must go on with the teacher that it began with. Got other weights in "

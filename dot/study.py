@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import landscape as ls
-from dot import gallery, runs
+from dot import gallery, outcome, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcome:
-    """Run a study, or what is left of it, in a folder.
+    """Run a study, or what is left of it, in a folder; a finished one is returned as it is.
 
     Args:
         config: Of the study.
@@ -37,10 +37,12 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
 
     Raises:
         OSError: The folder cannot be written.
-        ValueError: A run folder in it holds another configuration.
+        ValueError: The folder, or a run folder in it, holds another configuration.
         Diverged: A loss is not finite.
         KeyboardInterrupt: It was asked to stop, and has saved where it was.
     """
+    if (found := outcome.finished(folder, config)) is not None:
+        return found
     started = time.perf_counter()
     jobs = [config.student_run(method, seed) for method in config.methods for seed in config.seeds]
     steps = 2 + 2 * len(jobs)

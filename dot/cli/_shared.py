@@ -76,11 +76,12 @@ def _call(path: str) -> Problem:
         raise ValueError(f"--problem must be module:function, such as my_network:problem. Got {path!r}.")
     sys.path.insert(0, os.getcwd())  # a file beside the user, as `python -m` would find it
     try:
-        found = getattr(importlib.import_module(module), function)()
+        make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--problem must name a function that can be imported. Got {path!r}: {error}.") from error
     finally:
         sys.path.pop(0)
+    found = make()
     if not isinstance(found, Problem):
         raise ValueError(f"{path} must return a landscape.Problem. Got {type(found).__name__}.")
     return found

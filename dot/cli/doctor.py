@@ -45,7 +45,8 @@ def run(options: Options) -> Reply:
     if not os.access(".", os.W_OK):
         wrong.append("this folder cannot be written: give another with -o.")
     wrong += _broken(device)
-    text = "\n".join(f"{key}: {value}" for key, value in (facts | facts.pop("versions")).items())
+    shown = {key: value for key, value in facts.items() if key != "versions"} | facts["versions"]
+    text = "\n".join(f"{key}: {value}" for key, value in shown.items())
     verdict = "\n".join(f"wrong: {fault}" for fault in wrong) or "nothing is wrong"
     return Reply(f"{text}\n{verdict}", facts | {"wrong": wrong}, ok=not wrong)
 

@@ -1,8 +1,10 @@
-"""Say what a file or folder holds: surfaces, conflict, run folders, studies, checkpoints, weights, metrics, recipes."""
+"""Say what a file or folder holds: surfaces, conflict, run folders, studies, checkpoints, weights, metrics, recipes.
+
+Any file that this package writes is known; one that is broken or of another kind is named as such.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from dot.cli._shared import Common, Reply
+from dot.plain import read_json
 
 EXAMPLES = (
     "info studies/digits-quick",
@@ -47,8 +50,11 @@ def describe(path: Path) -> dict[str, Any]:
         ".pt": _checkpoint,
         ".safetensors": _weights,
         ".jsonl": _journal,
-        ".json": lambda p: json.loads(p.read_text(encoding="utf-8")),
+        ".json": read_json,
         ".toml": _recipe,
+        ".html": lambda p: {"kind": "page", "bytes": p.stat().st_size},
+        ".pdf": lambda p: {"kind": "figure", "bytes": p.stat().st_size},
+        ".png": lambda p: {"kind": "figure", "bytes": p.stat().st_size},
     }
     if path.suffix not in readers:
         raise ValueError(
@@ -84,11 +90,20 @@ def _hdf5(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     from dot.runs import load_checkpoint
 
-    state = load_checkpoint(path)
-    if "place" not in state:
-        return {"kind": "weights of an epoch", "tensors": {name: list(t.shape) for name, t in state.items()}}
-    place = {key: value for key, value in state["place"].items() if key != "sums"}
-    return {"kind": "checkpoint", "place": place, "tensors": {n: list(t.shape) for n, t in state["model"].items()}}
+    state: Any = load_checkpoint(path)
+    try:
+        if "place" not in state:
+            return {"kind": "weights of an epoch", "tensors": _shapes(state)}
+        place = {key: value for key, value in state["place"].items() if key != "sums"}
+        return {"kind": "checkpoint", "place": place, "tensors": _shapes(state["model"])}
+    except (AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} must be a checkpoint of this package. Got something else.") from error
+
+
+def _shapes(tensors: Any) -> dict[str, list[int]]:
+    if not tensors:
+        raise ValueError("no tensors")
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _weights(path: Path) -> dict[str, Any]:

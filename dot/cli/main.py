@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -34,6 +34,9 @@ PROGRAM = "dot-landscape"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the arguments are those of the process by default. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without unicode gets a question mark, not a traceback
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
@@ -47,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"Did you mean {close[0]}?" if close else f"The verbs are {', '.join(VERBS)}."
         return _fail(2, f"verb must be a known one. Got {verb!r}. {hint}")
     from dot.cli._shared import UsageError
+    from dot.plain import to_json
 
     module = import_module(f"dot.cli.{verb}")
     options, status = _options(verb, module, rest)
@@ -55,15 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         reply = module.run(options)
+        print(to_json(reply.data) if options.json else reply.text, flush=True)
     except KeyboardInterrupt:
         return _fail(130, "interrupted. What was finished is kept: run the same command to go on.")
-    except BrokenPipeError:
-        return 1
+    except BrokenPipeError:  # the reader has left, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if options.debug:
             traceback.print_exc()
         return _fail(2 if isinstance(error, UsageError) else 1, _sentence(error))
-    print(json.dumps(reply.data, indent=2, default=str) if options.json else reply.text)
     return 0 if reply.ok else 1
 
 
@@ -115,8 +120,6 @@ def _sentence(error: Exception) -> str:
 
 def _flat(frame: str) -> str:
     """The text inside tyro's frame, as one line: without its title, its rulers and the pointer to --help."""
-    inside = [line.strip("│─ ") for line in frame.splitlines() if line.startswith("│")]
-    return (
-        " ".join(line for line in inside if line and "--help" not in line and "full helptext" not in line).rstrip(".")
-        + "."
-    )
+    inside = [line.strip("│╭╮╰╯─ ") for line in frame.splitlines()[1:]]
+    said = [line for line in inside if line.strip("-") and "--help" not in line and "full helptext" not in line]
+    return " ".join(said).rstrip(".") + "."

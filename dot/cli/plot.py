@@ -54,6 +54,9 @@ def _draw(options: Options) -> tuple[str, Figure]:
     if any(path.is_dir() for path in options.files):
         from dot import gallery, runs
 
+        for path in options.files:
+            if not path.is_dir():
+                raise ValueError(f"files must be of one kind. Got run folders, and {path}.")
         _expect(options.kind, ("auto", "tradeoff"), "run folders")
         return "tradeoff", ls.plot.tradeoff(gallery.paths(gallery.by_method(list(map(runs.open_run, options.files)))))
     found: dict[str, list[ls.Surface | ls.Conflict]] = {}
@@ -69,6 +72,8 @@ def _draw(options: Options) -> tuple[str, Figure]:
     if all(result.y is None for result in flat if isinstance(result, ls.Surface)):
         _expect(options.kind, ("auto", "curves"), "lines")
         return "curves", ls.plot.curves(found, term=options.term)  # type: ignore[arg-type]
+    if any(result.y is None for result in flat if isinstance(result, ls.Surface)):
+        raise ValueError("files must be of one kind. Got planes and lines together.")
     _expect(options.kind, ("auto", "contour"), "planes")
     first = {name: results[0] for name, results in found.items()}
     return "contour", ls.plot.contour(first, term=options.term)  # type: ignore[arg-type]

@@ -1,0 +1,353 @@
+"""A tiny study from end to end: its files, its numbers recomputed from them, and what a second call does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import re
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import studies
+import torch
+from studies import CPU, RECIPE
+
+from dot import gallery, models, outcome, runs, study
+from dot.cli import main
+from dot.config import METHODS, StudyConfig
+from dot.outcome import COLUMNS, Outcome, Student
+from dot.runs import Run
+from dot.trainer import Trainer
+from landscape import store
+
+FIGURES = ("curves-ce", "curves-kd", "contours-ce", "contours-kd", "tradeoff", "cosine", "layers")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StudyConfig:
+    return studies.config(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the finished tiny study, free to be changed."""
+    shutil.copytree(studies.finished_study(), tmp_path / "study")
+    return tmp_path / "study"
+
+
+def finished(config: StudyConfig) -> Outcome:
+    found = outcome.finished(studies.finished_study(), config)
+    assert found is not None
+    return found
+
+
+def strict(text: str) -> Any:
+    """JSON as other programs read it, without NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_all_the_files_are_there(config: StudyConfig) -> None:
+    folder = studies.finished_study()
+    assert {path.name for path in folder.iterdir()} == {"figures", "report.html", "runs", "study.json"}
+    wanted = {f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")} | {"explore.html"}
+    assert {path.name for path in (folder / "figures").iterdir()} == wanted
+    jobs = [config.student_run(method, seed) for method in METHODS for seed in (0, 1)]
+    assert {path.name for path in (folder / "runs").iterdir()} == {config.teacher_run().name} | {j.name for j in jobs}
+    for job in jobs:
+        with h5py.File(folder / "runs" / job.name / "surface.h5") as file:
+            assert file["terms/ce"].shape == (3, 3)
+            assert set(file["terms"]) == {"ce", "kd", "error", "x", "y"}
+            assert file["x"][()].tolist() == [-0.5, 0, 0.5]
+            assert file.attrs["split"] == "train"
+            assert (file["status"][()] == 1).all()
+        with h5py.File(folder / "runs" / job.name / "lines.h5") as file:
+            assert file["terms/ce"].shape == (3, 9)
+            assert (file["status"][()] == 1).all()
+        assert (folder / "runs" / job.name / "conflict.h5").exists()
+
+
+def test_all_students_are_measured_along_the_same_directions() -> None:
+    """The same draws, each scaled to the filters of its own weights: equal but for a factor a filter."""
+    drawn = []
+    for path in sorted((studies.finished_study() / "runs").glob("*convnet4*/lines.h5")):
+        with h5py.File(path) as file:
+            drawn.append([file[f"directions/{i}/conv1.weight"][()].reshape(4, 9) for i in range(3)])
+    assert len(drawn) == 6
+    for other in drawn[1:]:
+        for a, b in zip(drawn[0], other, strict=True):
+            cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+            np.testing.assert_allclose(cosines, 1, atol=1e-5)
+
+
+def width(x: np.ndarray, values: np.ndarray, level: float) -> tuple[float, bool]:
+    """Of the interval around 0 in which a polyline stays below a level, and whether an end of it is not reached."""
+    total, cut = 0.0, False
+    for side in (1, -1):
+        place = 0.0
+        inside = [(s, v) for s, v in sorted(zip(side * x, values, strict=True)) if s >= 0]
+        for (s0, v0), (s1, v1) in itertools.pairwise(inside):
+            if v1 >= level:
+                place = s0 + (level - v0) / (v1 - v0) * (s1 - s0)
+                break
+            place = s1
+        else:
+            cut = True
+        total += place
+    return total, cut
+
+
+def recomputed(run: Path) -> tuple[dict[str, float], set[str]]:
+    """The numbers of a student from the files of its run, without the package's own code."""
+    teacher = next(run.parent.glob("*resnet8*"))
+    student, guide = (models.build(name, in_channels=1, num_classes=10).eval() for name in ("convnet4", "resnet8"))
+    for network, path in ((student, run), (guide, teacher)):
+        network.load_state_dict(torch.load(path / "checkpoints" / "last.pt", weights_only=True)["model"])
+    data = studies.digits(CPU)
+    found = studies.numbers_of(student, guide, data, data.test, 4.0)
+    found["accuracy"] *= 100
+    bounds = set()
+    with h5py.File(run / "lines.h5") as file:
+        x, lines, origin = file["x"][()], file["terms/ce"][()], float(file["origin/terms/ce"][()])
+        for rise in (0.1, 1.0):
+            widths = [width(x, line, origin + rise) for line in lines]
+            found[f"width_{rise:g}"] = statistics.fmean(w for w, _ in widths)
+            if any(cut for _, cut in widths):
+                bounds.add(f"width_{rise:g}")
+        near = np.abs(x) <= 0.25
+        found["curvature"] = statistics.fmean(2 * np.polyfit(x[near], line[near], 2)[0] for line in lines)
+    with h5py.File(run / "conflict.h5") as file:
+        found["cosine"] = statistics.fmean(file["cosine"][()])
+    return found, bounds
+
+
+def test_the_numbers_are_those_of_the_files(config: StudyConfig) -> None:
+    found = finished(config)
+    assert [(s.method, s.seed) for s in found.students] == [(m, s) for m in METHODS for s in (0, 1)]
+    for student in found.students:
+        wanted, bounds = recomputed(studies.finished_study() / "runs" / student.run)
+        assert student.run == config.student_run(student.method, student.seed).name
+        assert student.numbers == pytest.approx(wanted, rel=1e-5)
+        assert list(student.numbers) == list(COLUMNS)
+        assert set(student.lower_bounds) == bounds
+    assert found.teacher.run == config.teacher_run().name
+    assert found.seconds > 0
+
+
+def test_the_table_has_mean_and_deviation_over_seeds(config: StudyConfig) -> None:
+    found = finished(config)
+    heading, *rows = outcome.table(found.students)
+    assert heading == ["", "CE", "KD+SGD", "KD+DOT"]
+    assert [row[0] for row in rows] == [*COLUMNS.values(), "seeds (n)"]
+    for key, row in zip(COLUMNS, rows, strict=False):
+        for method, cell in zip(METHODS, row[1:], strict=True):
+            group = [student for student in found.students if student.method == method]
+            a, b = (student.numbers[key] for student in group)
+            digits = 2 if key == "accuracy" else 1 if key == "curvature" else 3
+            mean, spread = (a + b) / 2, abs(a - b) / math.sqrt(2)
+            bound = "≥ " if any(key in student.lower_bounds for student in group) else ""
+            assert cell == f"{bound}{mean:.{digits}f} ± {spread:.{digits}f}"
+    assert rows[-1] == ["seeds (n)", "2", "2", "2"]
+
+
+def students(*accuracies: float, method: str = "ce", lower: tuple[str, ...] = ()) -> list[Student]:
+    return [
+        Student(method, seed, f"{method}-{seed}", dict.fromkeys(COLUMNS, value), lower if seed == 0 else ())
+        for seed, value in enumerate(accuracies)
+    ]
+
+
+def test_cells_of_a_table() -> None:
+    def column(*args: Any, **more: Any) -> list[str]:
+        return [row[1] for row in outcome.table(students(*args, **more))]
+
+    assert column(90.0, 91.0, 92.5)[1] == "91.17 ± 1.26"
+    assert column(90.0, 91.0, 92.5)[-1] == "3"
+    assert column(90.0)[1:3] == ["90.00", "90.000"], "one seed has no deviation"
+    assert column(1.0, 2.0, lower=("width_1",))[4:6] == ["1.500 ± 0.707", "≥ 1.500 ± 0.707"]
+    assert column(1.0, math.nan)[1] == "undefined"
+    assert column(1.0, 2.0, method="kd-dot")[0] == "KD+DOT"
+
+
+def test_the_table_as_text_is_aligned(config: StudyConfig) -> None:
+    rows = outcome.table(finished(config).students)
+    lines = outcome.as_text(rows).splitlines()
+    assert re.fullmatch(r"-+(  -+){3}", lines[1])
+    starts = [match.start() for match in re.finditer(r"-+", lines[1])]
+    for row, line in zip(rows, [lines[0], *lines[2:]], strict=True):
+        for start, cell in zip(starts, row, strict=True):
+            assert line[start:].startswith(cell)
+    assert not any(line != line.rstrip() for line in lines)
+
+
+def test_the_report_has_the_table_the_figures_and_how_to_repeat_them(config: StudyConfig) -> None:
+    folder = studies.finished_study()
+    page = (folder / "report.html").read_text()
+    for row in outcome.table(finished(config).students):
+        for cell in row:
+            assert cell in page
+    for name in ("tiny", "resnet8", "convnet4", "digits", "2 seeds each", "[student.train]", torch.__version__):
+        assert name in page
+    assert page.count('<img src="data:image/png;base64,') == len(FIGURES)
+    without_scripts = re.sub(r"<script.*</script>", "", page, flags=re.S)
+    assert not re.search(r'(src|href)="(http|//)', without_scripts), "nothing is fetched"
+    assert str(folder) not in page
+
+
+def test_the_figures_of_the_report_are_those_of_the_folder() -> None:
+    folder = studies.finished_study()
+    groups = gallery.by_method([runs.open_run(path) for path in sorted((folder / "runs").glob("*convnet4*"))])
+    assert {picture.name for picture in gallery.pictures(groups)} == {*FIGURES, "explore"}
+    assert all(picture.title and len(picture.meaning) > 60 for picture in gallery.pictures(groups))
+    for path in (folder / "figures").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    for path in (folder / "figures").glob("*.pdf"):
+        assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_the_way_through_both_losses_is_that_of_the_metrics() -> None:
+    found = sorted((studies.finished_study() / "runs").glob("kd-*convnet4*"))
+    groups = gallery.by_method([runs.open_run(path) for path in found])
+    assert list(groups) == ["KD+DOT", "KD+SGD"], "in the order in which they come"
+    for name, ways in gallery.paths(groups).items():
+        for run, (ce, kd) in zip(groups[name], ways, strict=True):
+            lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+            assert [epoch["test"]["ce"] for epoch in lines] == ce.tolist()
+            assert [epoch["test"]["kd"] for epoch in lines] == kd.tolist()
+
+
+def test_a_second_call_does_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = studies.mtimes(folder)
+    recipe = studies.recipe(tmp_path)
+    assert main(["reproduce", str(recipe), "-o", str(folder)]) == 0
+    printed = capsys.readouterr()
+    assert "nothing to do: this study is finished (6 students" in printed.out
+    assert outcome.as_text(outcome.table(finished(studies.config(tmp_path)).students)) in printed.out
+    assert studies.mtimes(folder) == before
+
+
+def test_deleting_the_report_makes_the_report_again(
+    folder: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "report.html").unlink()
+    assert outcome.finished(folder, config) is None
+    before = studies.mtimes(folder / "runs")
+    figures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir() if path.suffix != ".html"}
+    monkeypatch.setattr(Trainer, "__init__", None)
+    monkeypatch.setattr(store.SurfaceWriter, "__init__", None)
+    again = study.reproduce(config, folder, CPU)
+    assert again.students == finished(config).students
+    assert studies.mtimes(folder / "runs") == before
+    assert {name: (folder / "figures" / name).read_bytes() for name in figures} == figures
+    assert outcome.table(again.students)[1][1] in (folder / "report.html").read_text()
+    assert outcome.finished(folder, config) == again
+
+
+class Break:
+    """Interrupts what it is called from at the n-th call."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def interrupt(patch: pytest.MonkeyPatch, where: type, name: str, n: int) -> None:
+    plain, at = getattr(where, name), Break(n)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        at()
+        return plain(*args, **kwargs)
+
+    patch.setattr(where, name, wrapped)
+
+
+def test_an_interrupted_study_goes_on(tmp_path: Path, config: StudyConfig) -> None:
+    """In the training of the second student, twice while surfaces are measured, and before the figures."""
+    folder, whole = tmp_path / "study", studies.finished_study()
+    (folder / "runs").mkdir(parents=True)
+    studies.with_teacher(folder / "runs")
+    for where, name, n in (
+        (Trainer, "run_epoch", 4),
+        (store.SurfaceWriter, "write", 2),
+        (store.SurfaceWriter, "write", 14),
+        (gallery, "draw", 1),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt(patch, where, name, n)
+            with pytest.raises(KeyboardInterrupt):
+                study.reproduce(config, folder, CPU)
+        assert outcome.finished(folder, config) is None
+        assert not (folder / "report.html").exists()
+    done = study.reproduce(config, folder, CPU)
+    assert done.students == finished(config).students
+    assert done.teacher == finished(config).teacher
+    for run in (whole / "runs").iterdir():
+        assert studies.differences(folder / "runs" / run.name, run) == []
+    for path in (whole / "figures").iterdir():
+        if path.suffix != ".html":
+            assert (folder / "figures" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["command line", "python"])
+def test_a_folder_of_another_configuration_is_refused(
+    way: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = RECIPE.replace("epochs = 2", "epochs = 1")
+    recipe, before = studies.recipe(tmp_path, text), studies.mtimes(folder)
+    words = f"{folder} must hold the study 'tiny' of this recipe. Got one of another configuration"
+    if way == "python":
+        with pytest.raises(ValueError, match=re.escape(words)):
+            study.reproduce(studies.config(tmp_path, text), folder, CPU)
+    else:
+        assert main(["reproduce", str(recipe), "-o", str(folder)]) == 1
+        assert words in capsys.readouterr().err
+    assert studies.mtimes(folder) == before
+
+
+def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pytest.LogCaptureFixture) -> None:
+    """One method, one seed, nothing recorded while training."""
+    text = (
+        RECIPE.replace('["ce", "kd-sgd", "kd-dot"]', '["kd-dot"]')
+        .replace("[0, 1]", "[7]")
+        .replace("resnet8", "convnet4")
+        .replace("every = 4", "every = 0")
+    )
+    config, folder = studies.config(tmp_path, text), tmp_path / "new" / "study"
+    with caplog.at_level(logging.INFO, logger="dot.study"):
+        found = study.reproduce(config, folder, device)
+    steps = ["teacher", "train KD+DOT, seed 7", "measure KD+DOT, seed 7", "figures and report"]
+    assert [record.getMessage() for record in caplog.records] == [f"[{i}/4] {s}" for i, s in enumerate(steps, 1)]
+    table = {row[0]: row[1] for row in outcome.table(found.students)}
+    assert table["seeds (n)"] == "1"
+    assert table["gradient cosine"] == "undefined"
+    assert re.fullmatch(r"\d+\.\d\d", table["test accuracy (%)"])
+    again = outcome.finished(folder, config)
+    assert again is not None
+    assert repr(again) == repr(found)
+    strict((folder / "study.json").read_text())
+
+
+def test_study_json_is_json() -> None:
+    found = strict((studies.finished_study() / "study.json").read_text())
+    assert {"config_sha256", "command", "versions", "machine", "seconds", "report", "teacher", "students"} == set(found)
+
+
+def test_a_run_without_measurements_has_no_numbers(folder: Path) -> None:
+    run: Run = runs.open_run(next((folder / "runs").glob("kd-dot-*")))
+    (run.path / "lines.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=f"expected a file at {run.path}/lines.h5"):
+        study.numbers(run)
