@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shlex
 import sys
@@ -39,10 +40,10 @@ def now() -> str:
 
 
 def machine(device: torch.device) -> str:
-    """The kind of machine, such as ``x86_64, 2 CPU threads`` or the name of the GPU."""
+    """The kind of machine, such as ``x86_64, 2 CPU cores`` or the name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()}, {torch.get_num_threads()} CPU threads" + (", MPS" if device.type == "mps" else "")
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores" + (", MPS" if device.type == "mps" else "")
 
 
 def update_digest(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:

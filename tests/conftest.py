@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+# For this process and its children: the networks are tiny, and more threads only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 
@@ -35,6 +38,5 @@ def device() -> Iterator[torch.device]:
 
 
 @pytest.fixture(autouse=True)
-def _steady() -> None:
+def _seeded() -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # the networks are tiny; more threads only wait for each other

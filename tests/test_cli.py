@@ -56,6 +56,12 @@ def nothing():
 
 def broken():
     raise AttributeError("inside")
+
+
+def late():
+    import my_data
+
+    return my_data.problem()
 """
 
 
@@ -352,6 +358,15 @@ def test_an_error_inside_a_users_function_is_not_said_to_be_an_import(here: Path
     assert said.status == 1
     assert "can be imported" not in said.err
     assert "inside" in said.err
+
+
+def test_a_users_function_may_import_what_lies_beside_it(here: Path) -> None:
+    (here / "my_data.py").write_text("from my_network import problem\n")
+    command = Path(sys.executable).parent / PROGRAM  # unlike `python -m`, it does not have this folder on its path
+    arguments = ["conflict", "--problem", "my_network:late", "--batches", "1"]
+    done = subprocess.run([command, *arguments], cwd=here, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (here / "conflict-measured.h5").exists()
 
 
 def test_debug_shows_the_traceback(here: Path, call: Any) -> None:

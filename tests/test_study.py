@@ -232,6 +232,7 @@ def test_a_second_call_does_nothing(folder: Path, tmp_path: Path, capsys: pytest
     assert main(["reproduce", str(recipe), "-o", str(folder)]) == 0
     printed = capsys.readouterr()
     assert "nothing to do: this study is finished (6 students" in printed.out
+    assert study.reproduce(studies.config(tmp_path), folder, CPU) == finished(studies.config(tmp_path))
     assert outcome.as_text(outcome.table(finished(studies.config(tmp_path)).students)) in printed.out
     assert studies.mtimes(folder) == before
 
