@@ -7,25 +7,30 @@ is whole: a killed process leaves a readable file, in which ``status`` says what
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from landscape.directions import Directions
-from landscape.files import write_whole
+from landscape.hdf5 import (
+    check_names,
+    read_attrs,
+    read_tensors,
+    reading,
+    write_attrs,
+    write_labelled,
+    write_new,
+    write_scale,
+    write_tensor,
+)
 from landscape.results import Array, Conflict, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
 VERSION = 1
-_JSON = ("{", "[", '"')
-"""How the text of a list, a table, or a text that would look like one, begins."""
 
 
 def load(path: str | Path) -> Surface | Conflict:
@@ -35,7 +40,7 @@ def load(path: str | Path) -> Surface | Conflict:
         FileNotFoundError: There is no such file.
         ValueError: It is not an HDF5 file of this package, is cut short, or is of a newer version.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         schema = _schema(file, path)
         return _read_surface(file) if schema == SURFACE else _read_conflict(file)
 
@@ -70,7 +75,7 @@ def create_surface(path: str | Path, surface: Surface) -> None:
     Raises:
         OSError: The folder cannot be written or is full; nothing is left behind under this name.
     """
-    _write_new(path, lambda file: _write_surface(file, surface))
+    write_new(path, lambda file: _write_surface(file, surface))
 
 
 def save_conflict(path: str | Path, conflict: Conflict) -> None:
@@ -80,16 +85,16 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
         OSError: The folder cannot be written or is full; a file that was there is kept.
     """
 
-    _check_names(conflict.terms, ("step", "layer"))
+    check_names(conflict.terms, ("step", "layer"))
 
     def write(file: h5py.File) -> None:
-        _write_attrs(file, CONFLICT, conflict.attrs)
+        write_attrs(file, conflict.attrs | {"schema": CONFLICT, "schema_version": VERSION})
         _write_conflict(file, conflict)
         for name, group in conflict.groups.items():
             _write_conflict(file.create_group(name), group)
         file.attrs["groups"] = json.dumps(list(conflict.groups))
 
-    _write_new(path, write)
+    write_new(path, write)
 
 
 class SurfaceWriter:
@@ -153,20 +158,6 @@ def describe(path: str | Path) -> dict[str, Any]:
     return body | {"attributes": found.attrs}
 
 
-@contextmanager
-def _reading(path: str | Path) -> Iterator[h5py.File]:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"expected a file at {path}. There is none.")
-    try:
-        file = h5py.File(path, "r")
-    except BlockingIOError as error:
-        raise OSError(f"{path} is being written by another process: wait for it to end.") from error
-    except OSError as error:
-        raise ValueError(f"{path} must be an HDF5 file. Got one that is cut short or of another kind.") from error
-    with file:
-        yield file
-
-
 def _schema(file: h5py.File, path: str | Path) -> str:
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
     if schema not in (SURFACE, CONFLICT):
@@ -176,69 +167,29 @@ def _schema(file: h5py.File, path: str | Path) -> str:
     return str(schema)
 
 
-def _write_new(path: str | Path, write: Callable[[h5py.File], None]) -> None:
-    """Make a file in memory first: HDF5 itself does not survive a full disk, it ends the process."""
-    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
-        write(file)
-        file.flush()
-        image = file.id.get_file_image()
-    write_whole(path, image)
-
-
-def _write_attrs(file: h5py.File, schema: str, attrs: Mapping[str, Any]) -> None:
-    file.attrs["schema"] = schema
-    file.attrs["schema_version"] = VERSION
-    for key, value in attrs.items():
-        # What could be read as JSON is written as JSON, so that every text comes back as it was.
-        structured = isinstance(value, (dict, list)) or (isinstance(value, str) and value[:1] in _JSON)
-        file.attrs[key] = json.dumps(value) if structured else value
-
-
-def _read_attrs(file: h5py.File) -> dict[str, Any]:
-    attrs = {}
-    for key, value in file.attrs.items():
-        value = value.item() if isinstance(value, np.generic) else value
-        attrs[key] = json.loads(value) if isinstance(value, str) and value[:1] in _JSON else value
-    return attrs
-
-
-def _check_names(terms: Iterable[str], axes: Sequence[str]) -> None:
-    for name in terms:
-        if name in ("", ".", *axes) or "/" in name:
-            raise ValueError(
-                f"term {name!r} cannot be stored: a name must not be empty, '.', an axis, or hold a slash."
-            )
-
-
 def _write_surface(file: h5py.File, surface: Surface) -> None:
-    for name in surface.means:
-        if name in ("", ".", *surface.dims) or "/" in name:
-            raise ValueError(
-                f"term {name!r} cannot be stored: a name must not be empty, '.', an axis, or hold a slash."
-            )
-    _write_attrs(file, SURFACE, surface.attrs | {"dims": list(surface.dims), "terms": list(surface.means)})
+    check_names(surface.means, surface.dims)
+    own = {"schema": SURFACE, "schema_version": VERSION, "dims": list(surface.dims), "terms": list(surface.means)}
+    write_attrs(file, surface.attrs | own)
     unit = {"filter": "filter norms", "layer": "layer norms", "model": "weight norms"}.get(
         surface.attrs.get("normalize", ""), "direction norms"
     )
     for dim, size in zip(surface.dims, surface.status.shape, strict=True):
         if dim == "direction":
-            _scale(file, dim, np.arange(size), "direction", "1")
+            write_scale(file, dim, np.arange(size), "direction", "1")
         else:
-            _scale(file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", unit)
+            write_scale(file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", unit)
     for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
-        file.create_group(group)
         for name, values in arrays.items():
-            _labelled(file, f"{group}/{name}", values, surface.dims)
-        for dim in surface.dims:
-            file[f"{group}/{dim}"] = file[dim]  # a hard link, so that the group opens as a labelled data set
-    _labelled(file, "status", surface.status, surface.dims)
+            write_labelled(file, f"{group}/{name}", values, surface.dims)
+    write_labelled(file, "status", surface.status, surface.dims)
     for name, (mean, sem) in surface.origin.items():
         file[f"origin/terms/{name}"], file[f"origin/sem/{name}"] = mean, sem
     if surface.directions is not None:
         for name, axis in zip(_axis_names(surface), surface.directions.axes, strict=True):
             group = file.create_group(f"directions/{name}")
             for parameter, tensor in axis.items():
-                _write_tensor(group, parameter, tensor)
+                write_tensor(group, parameter, tensor)
 
 
 def _axis_names(surface: Surface) -> list[str]:
@@ -248,7 +199,7 @@ def _axis_names(surface: Surface) -> list[str]:
 
 
 def _read_surface(file: h5py.File) -> Surface:
-    attrs = _read_attrs(file)
+    attrs = read_attrs(file)
     dims = tuple(attrs.pop("dims"))
     means = {name: file["terms"][name][()] for name in attrs.pop("terms")}
     surface = Surface(
@@ -262,49 +213,19 @@ def _read_surface(file: h5py.File) -> Surface:
         attrs=attrs,
     )
     if "directions" in file:
-        axes = tuple(_read_tensors(file["directions"][name]) for name in _axis_names(surface))
+        axes = tuple(read_tensors(file["directions"][name]) for name in _axis_names(surface))
         seed = int(attrs["seed"])
         surface.directions = Directions(axes, attrs["normalize"], attrs["ignore"], None if seed < 0 else seed)
     return surface
 
 
-def _write_tensor(group: h5py.Group, name: str, tensor: torch.Tensor) -> None:
-    values = tensor.detach().cpu()
-    wide = values.float() if values.dtype == torch.bfloat16 else values  # HDF5 has no bfloat16
-    dataset = group.create_dataset(name, data=wide.numpy(), compression="gzip" if wide.ndim else None)
-    dataset.attrs["dtype"] = str(values.dtype).removeprefix("torch.")
-
-
-def _read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"])) for name, dataset in group.items()
-    }
-
-
-def _scale(group: h5py.Group, name: str, values: NDArray[Any], long_name: str, units: str) -> None:
-    group[name] = values
-    group[name].make_scale(name)
-    group[name].attrs["long_name"], group[name].attrs["units"] = long_name, units
-
-
-def _labelled(group: h5py.Group, name: str, values: NDArray[Any], dims: Sequence[str]) -> None:
-    dataset = group.create_dataset(name, data=values)
-    for axis, dim in enumerate(dims):
-        dataset.dims[axis].attach_scale(group[dim])
-
-
 def _write_conflict(group: h5py.Group, conflict: Conflict) -> None:
     group.attrs["terms"] = json.dumps(list(conflict.terms))
-    _scale(group, "step", conflict.step, "training step or batch", "1")
+    write_scale(group, "step", conflict.step, "training step or batch", "1")
     names = np.array(conflict.layers, dtype=h5py.string_dtype())
-    _scale(group, "layer", names, "module that owns the parameters", "1")
+    write_scale(group, "layer", names, "module that owns the parameters", "1")
     for name, values in _conflict_arrays(conflict).items():
-        dims = ("step", "layer")[: values.ndim]
-        dataset = group.create_dataset(name, data=values)
-        for axis, dim in enumerate(dims):
-            dataset.dims[axis].attach_scale(group[dim])
-            if dim not in dataset.parent:
-                dataset.parent[dim] = group[dim]  # a hard link, so that each group opens as a labelled data set
+        write_labelled(group, name, values, ("step", "layer")[: values.ndim])
 
 
 def _conflict_arrays(conflict: Conflict) -> dict[str, Array]:
@@ -325,7 +246,7 @@ def _conflict_arrays(conflict: Conflict) -> dict[str, Array]:
 
 
 def _read_conflict(file: h5py.File) -> Conflict:
-    attrs = _read_attrs(file)
+    attrs = read_attrs(file)
     conflict = _read_conflict_group(file)
     conflict.groups = {name: _read_conflict_group(file[name]) for name in attrs.pop("groups")}
     del attrs["terms"]
