@@ -19,9 +19,9 @@ from typing import Any
 
 import h5py
 import pytest
-import studies
+import tiny
 import torch
-from studies import CPU, RECIPE
+from tiny import CPU, RECIPE
 
 import dot.cli.reproduce
 import dot.cli.train
@@ -99,7 +99,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def finished(here: Path) -> Path:
     """The tiny study, in the folder ``study``."""
-    shutil.copytree(studies.finished_study(), here / "study")
+    shutil.copytree(tiny.finished_study(), here / "study")
     return here / "study"
 
 
@@ -343,13 +343,13 @@ def test_a_failure_is_a_line_and_status_1(command: str, parts: list[str], here: 
 
 
 def test_a_model_that_does_not_exist_is_said_before_anything_is_trained(here: Path, call: Any) -> None:
-    recipe = studies.recipe(here, RECIPE.replace("convnet4", "convnet44"))
+    recipe = tiny.recipe(here, RECIPE.replace("convnet4", "convnet44"))
     assert_one_line(call(["train", str(recipe)]), 1, "'convnet44'", "convnet4")
     assert not (here / "runs").exists()
 
 
 def test_a_recipe_with_faults_is_a_line(here: Path, call: Any) -> None:
-    recipe = studies.recipe(here, RECIPE.replace("heldout", "held_out").replace("plane_points = 3", "plane_points = 4"))
+    recipe = tiny.recipe(here, RECIPE.replace("heldout", "held_out").replace("plane_points = 3", "plane_points = 4"))
     assert_one_line(call(["reproduce", str(recipe)]), 1, "has 2 faults", "Did you mean heldout?", "plane_points")
 
 
@@ -457,7 +457,7 @@ def test_a_study_with_a_broken_outcome(finished: Path, call: Any) -> None:
     for spoil in (truncated, empty):
         spoil(finished / "study.json")
         assert_one_line(call(["info", finished]), 1, "study.json")
-        recipe = studies.recipe(finished.parent)
+        recipe = tiny.recipe(finished.parent)
         assert_one_line(call(["reproduce", recipe, "-o", finished]), 1, "study.json")
 
 
@@ -500,7 +500,7 @@ def test_info_on_everything_that_is_written(finished: Path, call: Any) -> None:
         folder / "metrics.jsonl": ("kind: records", "number: 2", "accuracy"),
         folder / "environment.json": ("teacher_sha256", "torch:"),
         folder / "config.toml": ("kind: run configuration", "method: kd-dot"),
-        studies.recipe(finished.parent): ("kind: study", "name: tiny"),
+        tiny.recipe(finished.parent): ("kind: study", "name: tiny"),
     }
     for path, parts in wanted.items():
         said = call(["info", path])
@@ -521,7 +521,7 @@ def test_info_on_a_run_under_way(here: Path, call: Any, monkeypatch: pytest.Monk
     from dot.trainer import Trainer
 
     (here / "runs").mkdir()
-    root, job = studies.with_teacher(here / "runs"), studies.config(here).student_run("kd-dot", 0)
+    root, job = tiny.with_teacher(here / "runs"), tiny.config(here).student_run("kd-dot", 0)
     plain = Trainer.run_epoch
 
     def once(self: Trainer, stop: Any) -> Any:
@@ -541,9 +541,9 @@ def test_info_on_a_run_under_way(here: Path, call: Any, monkeypatch: pytest.Monk
 
 
 def test_train_says_what_it_made(here: Path, call: Any) -> None:
-    recipe, config = studies.recipe(here), studies.config(here)
+    recipe, config = tiny.recipe(here), tiny.config(here)
     (here / "runs").mkdir()
-    studies.with_teacher(here / "runs")
+    tiny.with_teacher(here / "runs")
     said = call(["train", recipe, "--seed", "1", "--json"])
     run = config.student_run("kd-dot", 1).name
     found = strict(said.out)
@@ -562,9 +562,9 @@ def test_surface_and_conflict_of_a_users_network(here: Path, call: Any) -> None:
     found = strict(said.out)
     assert found["dims"] == {"y": 5, "x": 3}
     assert found["cells"] == {"pending": 0, "done": 15, "not finite": 0}
-    before = studies.mtimes(here)
+    before = tiny.mtimes(here)
     assert strict(call("surface --problem my_network:problem --x -0.5 0.5 3 --y -1 1 5 --json").out) == found
-    assert studies.mtimes(here) == before
+    assert tiny.mtimes(here) == before
     assert_one_line(call("surface --problem my_network:problem --seed 1"), 1, "differs in", "directions_sha256")
     found = strict(call("conflict --problem my_network:problem --json").out)
     assert found["records"] == {"steps": 60}
@@ -596,9 +596,9 @@ def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> No
 @functools.cache
 def _reproduced() -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A whole study by a real process whose stderr is no terminal."""
-    folder = studies.folder()
+    folder = tiny.folder()
     text = RECIPE.replace('["ce", "kd-sgd", "kd-dot"]', '["kd-dot"]').replace("[0, 1]", "[0]")
-    studies.recipe(folder, text.replace("resnet8", "convnet4"))
+    tiny.recipe(folder, text.replace("resnet8", "convnet4"))
     return folder, run("reproduce tiny.toml -o study --json --device cpu", folder)
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import studies
+import tiny
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ SHIPPED = sorted(
 
 
 def load(text: str, folder: Path) -> StudyConfig:
-    return studies.config(folder, text)
+    return tiny.config(folder, text)
 
 
 def faults_of(text: str, folder: Path) -> str:
@@ -52,7 +52,7 @@ def faults_of(text: str, folder: Path) -> str:
 def with_value(table: str, line: str) -> str:
     """The tiny recipe with a line in one of its tables, in place of the one for the same key."""
     key = line.split(" =")[0]
-    parts = re.split(r"(?m)^(?=\[)", studies.RECIPE)
+    parts = re.split(r"(?m)^(?=\[)", tiny.RECIPE)
     for i, part in enumerate(parts):
         if (part.startswith(f"[{table}]") if table else i == 0) or (table == "losses" and part.startswith("[record]")):
             if table == "losses":
@@ -89,7 +89,7 @@ def test_digits_has_the_papers_values() -> None:
 
 
 def test_three_faults_are_reported_at_once_with_close_matches(tmp_path: Path) -> None:
-    text = studies.RECIPE.replace("heldout = 32", "held_out = 32").replace("plane_points = 3", "plane_points = 10")
+    text = tiny.RECIPE.replace("heldout = 32", "held_out = 32").replace("plane_points = 3", "plane_points = 10")
     message = faults_of(text.replace("milestones = [1]", 'lr = "fast"'), tmp_path)
     assert message.startswith(" has 3 faults: ")
     faults = message.removeprefix(" has 3 faults: ").split(" | ")
@@ -120,12 +120,12 @@ def test_no_fault_hides_another(text: str, expected: tuple[str, ...], tmp_path: 
 
 def test_faults_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     unknown = ["aa", "bb", "cc", "dd", "ee", "ff"]
-    message = faults_of("\n".join(f"{name} = 1" for name in unknown) + studies.RECIPE, tmp_path)
+    message = faults_of("\n".join(f"{name} = 1" for name in unknown) + tiny.RECIPE, tmp_path)
     assert re.findall(r"(\w\w) is not known", message) == unknown
 
 
 def test_missing_values_are_named(tmp_path: Path) -> None:
-    text = studies.RECIPE.replace("epochs = 2\n", "").replace('name = "tiny"\n', "")
+    text = tiny.RECIPE.replace("epochs = 2\n", "").replace('name = "tiny"\n', "")
     message = faults_of(text, tmp_path)
     assert "student.train.epochs is missing." in message
     assert " name is missing." in message
@@ -253,7 +253,7 @@ def test_an_unknown_recipe_lists_close_ones(tmp_path: Path, monkeypatch: pytest.
         load_study("digit")
     with pytest.raises(FileNotFoundError, match=f"one of {', '.join(SHIPPED)}"):
         load_study("mine.toml")
-    (tmp_path / "mine.txt").write_text(studies.RECIPE)
+    (tmp_path / "mine.txt").write_text(tiny.RECIPE)
     with pytest.raises(FileNotFoundError, match="TOML file"):
         load_study("mine.txt")
 
@@ -297,7 +297,7 @@ def test_any_valid_run_survives_the_round_trip(
 
 
 def test_a_run_with_faults_is_refused(tmp_path: Path) -> None:
-    raw = dataclasses.asdict(studies.config(tmp_path).student_run("ce", 0))
+    raw = dataclasses.asdict(tiny.config(tmp_path).student_run("ce", 0))
     raw["method"], raw["threads"] = "kd-dott", -1
     path = tmp_path / "config.toml"
     path.write_text(tomli_w.dumps(raw))
@@ -309,9 +309,9 @@ def test_a_run_with_faults_is_refused(tmp_path: Path) -> None:
 
 def test_the_digest_does_not_depend_on_where_the_recipe_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
-    first = studies.config(tmp_path)
+    first = tiny.config(tmp_path)
     monkeypatch.chdir(tmp_path / "a")
-    second = studies.config(Path())
+    second = tiny.config(Path())
     assert digest(first) == digest(second)
     assert first.student_run("ce", 0).name == second.student_run("ce", 0).name
     assert str(tmp_path) not in to_toml(first)
@@ -343,14 +343,14 @@ def changed(config: object, where: tuple[str, ...]) -> object:
 
 
 def test_every_value_counts_in_the_digest(tmp_path: Path) -> None:
-    study = studies.config(tmp_path)
+    study = tiny.config(tmp_path)
     for config in (study, study.student_run("kd-dot", 0)):
         digests = [digest(config), *(digest(changed(config, leaf)) for leaf in leaves(config))]
         assert len(set(digests)) == len(digests)
 
 
 def test_the_name_of_a_run(tmp_path: Path) -> None:
-    study = studies.config(tmp_path)
+    study = tiny.config(tmp_path)
     for run, start in (
         (study.student_run("kd-dot", 0), "kd-dot-convnet4-"),
         (study.student_run("ce", 3), "ce-convnet4-"),
@@ -361,7 +361,7 @@ def test_the_name_of_a_run(tmp_path: Path) -> None:
 
 
 def test_the_runs_of_a_study(tmp_path: Path) -> None:
-    study = studies.config(tmp_path)
+    study = tiny.config(tmp_path)
     teacher = study.teacher_run()
     assert (teacher.method, teacher.teacher, teacher.record.every) == ("ce", "", 0)
     with pytest.raises(ValueError, match=r"Got 'kd-dott'\. Did you mean kd-dot\?"):

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import oracles
 import pytest
-import studies
+import tiny
 import torch
-from studies import CPU, digits, networks, train_by_hand, vary
+from tiny import CPU, digits, networks, train_by_hand, vary
 
 from dot import runs
 from dot.config import METHODS, RunConfig
@@ -64,7 +64,7 @@ def assert_parts(group: h5py.Group, at: tuple[int, ...], a: np.ndarray, b: np.nd
 @pytest.fixture
 def job(tmp_path: Path) -> RunConfig:
     """Four steps an epoch, every third of them recorded: 0, 3, 6, 9."""
-    base = studies.config(tmp_path).student_run("kd-dot", 5)
+    base = tiny.config(tmp_path).student_run("kd-dot", 5)
     return vary(base, train={"epochs": 3, "batch_size": 30}, record={"every": 3, "heldout": 20})
 
 
@@ -103,12 +103,12 @@ def test_records_equal_gradients_computed_by_hand(
 def heldout_gradients(job: RunConfig, model: Any, teacher: Any, data: Any) -> tuple[Vectors, Vectors]:
     """Of the first test examples, in eval mode."""
     module = copy.deepcopy(model).eval()
-    inputs, labels = studies.normalised(data.test.images[:20]), data.test.labels[:20]
+    inputs, labels = tiny.normalised(data.test.images[:20]), data.test.labels[:20]
     logits = module(inputs)
     with torch.no_grad():
         expected = teacher.eval()(inputs)
-    ce = job.losses.w_ce * studies.each_ce(logits, labels).mean()
-    kd = job.losses.w_kd * studies.each_kd(logits, expected, job.losses.temperature).mean()
+    ce = job.losses.w_ce * tiny.each_ce(logits, labels).mean()
+    kd = job.losses.w_kd * tiny.each_kd(logits, expected, job.losses.temperature).mean()
     found = []
     for loss in (ce, kd):
         module.zero_grad()
@@ -119,24 +119,24 @@ def heldout_gradients(job: RunConfig, model: Any, teacher: Any, data: Any) -> tu
 
 @pytest.mark.parametrize("method", METHODS)
 def test_recording_changes_nothing(method: str, tmp_path: Path) -> None:
-    job = vary(studies.config(tmp_path).student_run(method, 0), record={"every": 1})
+    job = vary(tiny.config(tmp_path).student_run(method, 0), record={"every": 1})
     folders = []
     for name in ("with", "without"):
         (tmp_path / name).mkdir()
-        root = studies.with_teacher(tmp_path / name)
+        root = tiny.with_teacher(tmp_path / name)
         folders.append(runs.train(job, root, CPU, recording=name == "with").path)
     one, two = folders
     a, b = (load_checkpoint(folder / "checkpoints" / "last.pt") for folder in folders)
-    assert studies.same(a, b)
+    assert tiny.same(a, b)
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
-    assert studies.metrics(one) == studies.metrics(two)
+    assert tiny.metrics(one) == tiny.metrics(two)
     assert (one / "conflict.h5").exists()
     assert not (two / "conflict.h5").exists()
 
 
 def test_what_a_run_records(tmp_path: Path) -> None:
     """Two epochs of 15 steps, every fourth of them; the file says where it comes from."""
-    root, study = studies.with_teacher(tmp_path), studies.config(tmp_path)
+    root, study = tiny.with_teacher(tmp_path), tiny.config(tmp_path)
     run = runs.train(study.student_run("kd-dot", 0), root, CPU)
     found = store.load_conflict(run.conflict)
     assert found.step.tolist() == list(range(0, 30, 4))
@@ -150,7 +150,7 @@ def test_what_a_run_records(tmp_path: Path) -> None:
 
 
 def test_no_records_of_steps_when_none_are_asked_for(tmp_path: Path) -> None:
-    root, study = studies.with_teacher(tmp_path), studies.config(tmp_path)
+    root, study = tiny.with_teacher(tmp_path), tiny.config(tmp_path)
     run = runs.train(vary(study.student_run("kd-dot", 0), record={"every": 0}), root, CPU)
     found = store.load_conflict(run.conflict)
     assert found.step.size == 0
@@ -159,7 +159,7 @@ def test_no_records_of_steps_when_none_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_teacher_has_nothing_to_record(tmp_path: Path) -> None:
-    root = studies.with_teacher(tmp_path)
+    root = tiny.with_teacher(tmp_path)
     (teacher,) = root.glob("ce-resnet8-*")
     assert not (teacher / "conflict.h5").exists()
 

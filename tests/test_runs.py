@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import studies
+import tiny
 import torch
-from studies import CPU, RECIPE
+from tiny import CPU, RECIPE
 
 from dot import models, runs
 from dot.config import ConfigError, RunConfig, load_run, to_toml
@@ -30,16 +30,16 @@ from dot.trainer import Trainer
 @functools.cache
 def _finished() -> Path:
     """A folder of run folders: the teacher, and a finished student."""
-    folder = studies.folder()
-    runs.train(studies.config(folder).student_run("kd-dot", 0), studies.with_teacher(folder), CPU)
+    folder = tiny.folder()
+    runs.train(tiny.config(folder).student_run("kd-dot", 0), tiny.with_teacher(folder), CPU)
     return folder
 
 
 @functools.cache
 def _interrupted() -> Path:
     """The same, the student interrupted after its first epoch."""
-    folder = studies.folder()
-    root, job = studies.with_teacher(folder), studies.config(folder).student_run("kd-dot", 0)
+    folder = tiny.folder()
+    root, job = tiny.with_teacher(folder), tiny.config(folder).student_run("kd-dot", 0)
     with pytest.MonkeyPatch.context() as patch:
         after_an_epoch(patch, _interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -50,12 +50,12 @@ def _interrupted() -> Path:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Where run folders lie, the teacher's among them."""
-    return studies.with_teacher(tmp_path)
+    return tiny.with_teacher(tmp_path)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> RunConfig:
-    return studies.config(tmp_path).student_run("kd-dot", 0)
+    return tiny.config(tmp_path).student_run("kd-dot", 0)
 
 
 @pytest.fixture
@@ -120,20 +120,20 @@ def test_what_is_in_a_run_folder(run: Run, job: RunConfig) -> None:
 def test_the_weights_are_those_of_the_last_checkpoint(run: Run) -> None:
     weights = safetensors.torch.load_file(run.weights)
     state = torch.load(run.last, weights_only=True)
-    assert studies.same(weights, dict(state["model"]))
+    assert tiny.same(weights, dict(state["model"]))
     assert state["place"]["epoch"] == 2
-    network = run.network(studies.digits(CPU), CPU)
+    network = run.network(tiny.digits(CPU), CPU)
     assert not network.training
-    assert studies.same(dict(network.state_dict()), weights)
+    assert tiny.same(dict(network.state_dict()), weights)
 
 
 def test_the_metrics_are_those_of_the_weights(run: Run, device: torch.device) -> None:
-    data = studies.digits(device)
+    data = tiny.digits(device)
     teacher = run.teacher()
     assert teacher is not None
     student, guide = run.network(data, device), teacher.network(data, device)
     for name in ("train", "test"):
-        wanted = studies.numbers_of(student, guide, data, getattr(data, name), 4.0)
+        wanted = tiny.numbers_of(student, guide, data, getattr(data, name), 4.0)
         assert run.metrics[-1][name] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -141,23 +141,23 @@ def test_asked_for_checkpoints_hold_the_weights_of_their_epoch(run: Run, tmp_pat
     shorter = replace(job, train=replace(job.train, epochs=1), record=replace(job.record, checkpoints=()))
     one_epoch = runs.train(shorter, tmp_path, CPU)
     kept = torch.load(run.path / "checkpoints" / "epoch-0001.pt", weights_only=True)
-    assert studies.same(dict(kept), safetensors.torch.load_file(one_epoch.weights))
+    assert tiny.same(dict(kept), safetensors.torch.load_file(one_epoch.weights))
     assert not list((one_epoch.path / "checkpoints").glob("epoch-*"))
 
 
 def test_the_same_configuration_again_returns_at_once(
     run: Run, job: RunConfig, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = studies.mtimes(root)
+    before = tiny.mtimes(root)
     no_training(monkeypatch)
     assert runs.train(job, root, CPU) == run
-    assert studies.mtimes(root) == before
+    assert tiny.mtimes(root) == before
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(half: Path, job: RunConfig, root: Path) -> None:
     assert load_checkpoint(half / "checkpoints" / "last.pt")["place"]["epoch"] == 1
     runs.train(job, root, CPU)
-    assert studies.differences(half, _finished() / job.name) == []
+    assert tiny.differences(half, _finished() / job.name) == []
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -168,12 +168,12 @@ def test_an_edited_configuration_is_refused(
         runs.train(job, root, CPU)
     settings = half / "config.toml"
     settings.write_text(settings.read_text().replace("lr = 0.05", "lr = 0.06"))
-    before = studies.mtimes(root)
+    before = tiny.mtimes(root)
     no_training(monkeypatch)
     with pytest.raises(ValueError, match="must hold the configuration that its name says") as caught:
         runs.train(job, root, CPU)
     assert str(half) in str(caught.value)
-    assert studies.mtimes(root) == before
+    assert tiny.mtimes(root) == before
 
 
 def test_a_broken_configuration_is_refused(half: Path, job: RunConfig, root: Path) -> None:
@@ -190,11 +190,21 @@ def test_a_changed_teacher_is_refused(half: Path, job: RunConfig, root: Path) ->
     weights = safetensors.torch.load_file(path)
     weights["fc.bias"][0] += 1e-3
     safetensors.torch.save_file(weights, path)
-    before = studies.mtimes(half)
+    before = tiny.mtimes(half)
     with pytest.raises(ValueError, match="must go on with the teacher that it began with") as caught:
         runs.train(job, root, CPU)
     assert job.teacher in str(caught.value)
-    assert studies.mtimes(half) == before
+    assert tiny.mtimes(half) == before
+
+
+def test_no_problem_is_made_with_a_changed_teacher(run: Run, job: RunConfig, root: Path) -> None:
+    """Its distillation loss would be another than the one that was trained."""
+    path = root / job.teacher / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights["fc.bias"][0] += 1e-3
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(ValueError, match=job.teacher):
+        runs.problem(run.path)
 
 
 def test_a_missing_or_unfinished_teacher_is_named(run: Run, job: RunConfig, root: Path) -> None:
@@ -291,7 +301,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def small(disk: Path, tmp_path: Path) -> tuple[Path, RunConfig]:
     """A root on the small disk with a small teacher in it, and a run for it."""
-    study = studies.config(tmp_path, RECIPE.replace("resnet8", "convnet4"))
+    study = tiny.config(tmp_path, RECIPE.replace("resnet8", "convnet4"))
     runs.train(study.teacher_run(), disk, CPU)
     return disk, study.student_run("kd-dot", 0)
 
@@ -320,7 +330,7 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(
     runs.train(job, root, CPU)
     other = tmp_path / "other"
     shutil.copytree(root / job.teacher, other / job.teacher)
-    assert studies.differences(folder, runs.train(job, other, CPU).path) == []
+    assert tiny.differences(folder, runs.train(job, other, CPU).path) == []
 
 
 def test_a_disk_that_turns_read_only(
@@ -345,24 +355,24 @@ def test_a_disk_that_turns_read_only(
 @pytest.mark.parametrize("method", ["ce", "kd-dot"])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_problem_of_a_run(method: str, split: str, root: Path, tmp_path: Path, device: torch.device) -> None:
-    run = runs.train(studies.config(tmp_path).student_run(method, 0), root, device)
+    run = runs.train(tiny.config(tmp_path).student_run(method, 0), root, device)
     problem = runs.problem(run.path, split, device)
     assert problem.split == split
     assert problem.device.type == device.type
     assert not problem.model.training
-    examples: Split = getattr(studies.digits(device), split)
+    examples: Split = getattr(tiny.digits(device), split)
     student = models.build("convnet4", in_channels=1, num_classes=10)
     student.load_state_dict(safetensors.torch.load_file(run.weights))
     teacher = models.build("resnet8", in_channels=1, num_classes=10)
     teacher.load_state_dict(safetensors.torch.load_file(root / run.config.teacher / "model.safetensors"))
-    inputs = studies.normalised(examples.images.cpu())
+    inputs = tiny.normalised(examples.images.cpu())
     labels = examples.labels.cpu()
     with torch.no_grad():
         logits, expected = student.eval()(inputs), teacher.eval()(inputs)
         found = [problem.objective(problem.model, batch) for batch in problem.iterate()]
     wanted = {
-        "ce": studies.each_ce(logits, labels),
-        "kd": studies.each_kd(logits, expected, 4.0),
+        "ce": tiny.each_ce(logits, labels),
+        "kd": tiny.each_kd(logits, expected, 4.0),
         "error": (logits.argmax(1) != labels).float(),
     }
     assert found[0].keys() == wanted.keys()
@@ -414,5 +424,5 @@ def test_the_global_random_state_and_threads_decide_nothing(root: Path, job: Run
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
-    assert studies.differences(found, _finished() / job.name) == []
+    assert tiny.differences(found, _finished() / job.name) == []
     assert to_toml(job) == (found / "config.toml").read_text()

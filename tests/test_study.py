@@ -15,9 +15,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import studies
+import tiny
 import torch
-from studies import CPU, RECIPE
+from tiny import CPU, RECIPE
 
 from dot import gallery, models, outcome, runs, study
 from dot.cli import main
@@ -32,18 +32,18 @@ FIGURES = ("curves-ce", "curves-kd", "contours-ce", "contours-kd", "tradeoff", "
 
 @pytest.fixture
 def config(tmp_path: Path) -> StudyConfig:
-    return studies.config(tmp_path)
+    return tiny.config(tmp_path)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of the finished tiny study, free to be changed."""
-    shutil.copytree(studies.finished_study(), tmp_path / "study")
+    shutil.copytree(tiny.finished_study(), tmp_path / "study")
     return tmp_path / "study"
 
 
 def finished(config: StudyConfig) -> Outcome:
-    found = outcome.finished(studies.finished_study(), config)
+    found = outcome.finished(tiny.finished_study(), config)
     assert found is not None
     return found
 
@@ -58,7 +58,7 @@ def strict(text: str) -> Any:
 
 
 def test_all_the_files_are_there(config: StudyConfig) -> None:
-    folder = studies.finished_study()
+    folder = tiny.finished_study()
     assert {path.name for path in folder.iterdir()} == {"figures", "report.html", "runs", "study.json"}
     wanted = {f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")} | {"explore.html"}
     assert {path.name for path in (folder / "figures").iterdir()} == wanted
@@ -80,7 +80,7 @@ def test_all_the_files_are_there(config: StudyConfig) -> None:
 def test_all_students_are_measured_along_the_same_directions() -> None:
     """The same draws, each scaled to the filters of its own weights: equal but for a factor a filter."""
     drawn = []
-    for path in sorted((studies.finished_study() / "runs").glob("*convnet4*/lines.h5")):
+    for path in sorted((tiny.finished_study() / "runs").glob("*convnet4*/lines.h5")):
         with h5py.File(path) as file:
             drawn.append([file[f"directions/{i}/conv1.weight"][()].reshape(4, 9) for i in range(3)])
     assert len(drawn) == 6
@@ -113,8 +113,8 @@ def recomputed(run: Path) -> tuple[dict[str, float], set[str]]:
     student, guide = (models.build(name, in_channels=1, num_classes=10).eval() for name in ("convnet4", "resnet8"))
     for network, path in ((student, run), (guide, teacher)):
         network.load_state_dict(torch.load(path / "checkpoints" / "last.pt", weights_only=True)["model"])
-    data = studies.digits(CPU)
-    found = studies.numbers_of(student, guide, data, data.test, 4.0)
+    data = tiny.digits(CPU)
+    found = tiny.numbers_of(student, guide, data, data.test, 4.0)
     found["accuracy"] *= 100
     bounds = set()
     with h5py.File(run / "lines.h5") as file:
@@ -135,7 +135,7 @@ def test_the_numbers_are_those_of_the_files(config: StudyConfig) -> None:
     found = finished(config)
     assert [(s.method, s.seed) for s in found.students] == [(m, s) for m in METHODS for s in (0, 1)]
     for student in found.students:
-        wanted, bounds = recomputed(studies.finished_study() / "runs" / student.run)
+        wanted, bounds = recomputed(tiny.finished_study() / "runs" / student.run)
         assert student.run == config.student_run(student.method, student.seed).name
         assert student.numbers == pytest.approx(wanted, rel=1e-5)
         assert list(student.numbers) == list(COLUMNS)
@@ -191,7 +191,7 @@ def test_the_table_as_text_is_aligned(config: StudyConfig) -> None:
 
 
 def test_the_report_has_the_table_the_figures_and_how_to_repeat_them(config: StudyConfig) -> None:
-    folder = studies.finished_study()
+    folder = tiny.finished_study()
     page = (folder / "report.html").read_text()
     for row in outcome.table(finished(config).students):
         for cell in row:
@@ -205,7 +205,7 @@ def test_the_report_has_the_table_the_figures_and_how_to_repeat_them(config: Stu
 
 
 def test_the_figures_of_the_report_are_those_of_the_folder() -> None:
-    folder = studies.finished_study()
+    folder = tiny.finished_study()
     groups = gallery.by_method([runs.open_run(path) for path in sorted((folder / "runs").glob("*convnet4*"))])
     assert {picture.name for picture in gallery.pictures(groups)} == {*FIGURES, "explore"}
     assert all(picture.title and len(picture.meaning) > 60 for picture in gallery.pictures(groups))
@@ -216,7 +216,7 @@ def test_the_figures_of_the_report_are_those_of_the_folder() -> None:
 
 
 def test_the_way_through_both_losses_is_that_of_the_metrics() -> None:
-    found = sorted((studies.finished_study() / "runs").glob("kd-*convnet4*"))
+    found = sorted((tiny.finished_study() / "runs").glob("kd-*convnet4*"))
     groups = gallery.by_method([runs.open_run(path) for path in found])
     assert list(groups) == ["KD+DOT", "KD+SGD"], "in the order in which they come"
     for name, ways in gallery.paths(groups).items():
@@ -227,14 +227,14 @@ def test_the_way_through_both_losses_is_that_of_the_metrics() -> None:
 
 
 def test_a_second_call_does_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = studies.mtimes(folder)
-    recipe = studies.recipe(tmp_path)
+    before = tiny.mtimes(folder)
+    recipe = tiny.recipe(tmp_path)
     assert main(["reproduce", str(recipe), "-o", str(folder)]) == 0
     printed = capsys.readouterr()
     assert "nothing to do: this study is finished (6 students" in printed.out
-    assert study.reproduce(studies.config(tmp_path), folder, CPU) == finished(studies.config(tmp_path))
-    assert outcome.as_text(outcome.table(finished(studies.config(tmp_path)).students)) in printed.out
-    assert studies.mtimes(folder) == before
+    assert study.reproduce(tiny.config(tmp_path), folder, CPU) == finished(tiny.config(tmp_path))
+    assert outcome.as_text(outcome.table(finished(tiny.config(tmp_path)).students)) in printed.out
+    assert tiny.mtimes(folder) == before
 
 
 def test_deleting_the_report_makes_the_report_again(
@@ -242,13 +242,13 @@ def test_deleting_the_report_makes_the_report_again(
 ) -> None:
     (folder / "report.html").unlink()
     assert outcome.finished(folder, config) is None
-    before = studies.mtimes(folder / "runs")
+    before = tiny.mtimes(folder / "runs")
     figures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir() if path.suffix != ".html"}
     monkeypatch.setattr(Trainer, "__init__", None)
     monkeypatch.setattr(store.SurfaceWriter, "__init__", None)
     again = study.reproduce(config, folder, CPU)
     assert again.students == finished(config).students
-    assert studies.mtimes(folder / "runs") == before
+    assert tiny.mtimes(folder / "runs") == before
     assert {name: (folder / "figures" / name).read_bytes() for name in figures} == figures
     assert outcome.table(again.students)[1][1] in (folder / "report.html").read_text()
     assert outcome.finished(folder, config) == again
@@ -278,9 +278,9 @@ def interrupt(patch: pytest.MonkeyPatch, where: type, name: str, n: int) -> None
 
 def test_an_interrupted_study_goes_on(tmp_path: Path, config: StudyConfig) -> None:
     """In the training of the second student, twice while surfaces are measured, and before the figures."""
-    folder, whole = tmp_path / "study", studies.finished_study()
+    folder, whole = tmp_path / "study", tiny.finished_study()
     (folder / "runs").mkdir(parents=True)
-    studies.with_teacher(folder / "runs")
+    tiny.with_teacher(folder / "runs")
     for where, name, n in (
         (Trainer, "run_epoch", 4),
         (store.SurfaceWriter, "write", 2),
@@ -297,7 +297,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, config: StudyConfig) -> No
     assert done.students == finished(config).students
     assert done.teacher == finished(config).teacher
     for run in (whole / "runs").iterdir():
-        assert studies.differences(folder / "runs" / run.name, run) == []
+        assert tiny.differences(folder / "runs" / run.name, run) == []
     for path in (whole / "figures").iterdir():
         if path.suffix != ".html":
             assert (folder / "figures" / path.name).read_bytes() == path.read_bytes()
@@ -308,15 +308,15 @@ def test_a_folder_of_another_configuration_is_refused(
     way: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = RECIPE.replace("epochs = 2", "epochs = 1")
-    recipe, before = studies.recipe(tmp_path, text), studies.mtimes(folder)
+    recipe, before = tiny.recipe(tmp_path, text), tiny.mtimes(folder)
     words = f"{folder} must hold the study 'tiny' of this recipe. Got one of another configuration"
     if way == "python":
         with pytest.raises(ValueError, match=re.escape(words)):
-            study.reproduce(studies.config(tmp_path, text), folder, CPU)
+            study.reproduce(tiny.config(tmp_path, text), folder, CPU)
     else:
         assert main(["reproduce", str(recipe), "-o", str(folder)]) == 1
         assert words in capsys.readouterr().err
-    assert studies.mtimes(folder) == before
+    assert tiny.mtimes(folder) == before
 
 
 def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pytest.LogCaptureFixture) -> None:
@@ -327,7 +327,7 @@ def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pyt
         .replace("resnet8", "convnet4")
         .replace("every = 4", "every = 0")
     )
-    config, folder = studies.config(tmp_path, text), tmp_path / "new" / "study"
+    config, folder = tiny.config(tmp_path, text), tmp_path / "new" / "study"
     with caplog.at_level(logging.INFO, logger="dot.study"):
         found = study.reproduce(config, folder, device)
     steps = ["teacher", "train KD+DOT, seed 7", "measure KD+DOT, seed 7", "figures and report"]
@@ -343,7 +343,7 @@ def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pyt
 
 
 def test_study_json_is_json() -> None:
-    found = strict((studies.finished_study() / "study.json").read_text())
+    found = strict((tiny.finished_study() / "study.json").read_text())
     assert {"config_sha256", "command", "versions", "machine", "seconds", "report", "teacher", "students"} == set(found)
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import studies
+import tiny
 import torch
-from studies import CPU, digits, networks, norm, numbers_of, same, train_by_hand, vary
+from tiny import CPU, digits, networks, norm, numbers_of, same, train_by_hand, vary
 from torch import Tensor, nn
 
 from dot import models, runs
@@ -25,7 +25,7 @@ from dot.trainer import Diverged, Trainer, learning_rate
 @pytest.fixture
 def job(tmp_path: Path) -> RunConfig:
     """Four steps an epoch, the last of them on a smaller batch."""
-    base = studies.config(tmp_path).student_run("kd-dot", 5)
+    base = tiny.config(tmp_path).student_run("kd-dot", 5)
     return vary(base, train={"epochs": 3, "batch_size": 30, "milestones": (2,), "weight_decay": 0.01})
 
 
@@ -92,7 +92,7 @@ def test_one_epoch_of_the_small_convolutional_student(tmp_path: Path, device: to
 
     Equal patches of an image tie in its maxima, so that a last bit may send a gradient another way.
     """
-    study = studies.config(tmp_path)
+    study = tiny.config(tmp_path)
     torch.manual_seed(1)
     student = models.build("convnet4", in_channels=1, num_classes=10).to(device)
     teacher = models.build("convnet8", in_channels=1, num_classes=10).to(device)
@@ -145,8 +145,8 @@ def test_the_strategies_have_the_optimizers_of_their_methods(job: RunConfig) -> 
 
 
 def test_methods_share_initial_weights_order_and_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = studies.config(tmp_path)
-    root = studies.with_teacher(tmp_path)
+    study = tiny.config(tmp_path)
+    root = tiny.with_teacher(tmp_path)
     seen: dict[tuple[str, int], tuple[dict[str, Tensor], list[Tensor]]] = {}
 
     def watch(self: Trainer, stop: object) -> None:
@@ -274,8 +274,8 @@ def test_it_goes_on_from_its_state_to_the_bit(method: str, stop_after: int, job:
     for a, b in zip(numbers, wanted, strict=True):
         assert a is not None
         assert b is not None
-        assert {k: v for k, v in a.items() if k not in studies.TIMES} == {
-            k: v for k, v in b.items() if k not in studies.TIMES
+        assert {k: v for k, v in a.items() if k not in tiny.TIMES} == {
+            k: v for k, v in b.items() if k not in tiny.TIMES
         }
 
 
@@ -319,7 +319,7 @@ def test_weights_that_the_last_step_of_an_epoch_destroys_stop_it(job: RunConfig)
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, job = studies.with_teacher(tmp_path), studies.config(tmp_path).student_run("kd-dot", 0)
+    root, job = tiny.with_teacher(tmp_path), tiny.config(tmp_path).student_run("kd-dot", 0)
     run_epoch = Trainer.run_epoch
 
     def poisoned(self: Trainer, stop: object) -> object:
@@ -335,17 +335,17 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path: Path, monkeypat
     assert state["place"]["epoch"] == 1
     assert all(bool(t.isfinite().all()) for t in state["model"].values())
     assert not (folder / "model.safetensors").exists()
-    assert [line["epoch"] for line in studies.metrics(folder)] == [1]
+    assert [line["epoch"] for line in tiny.metrics(folder)] == [1]
 
     monkeypatch.undo()
     runs.train(job, root, CPU)
     (tmp_path / "whole").mkdir()
-    whole = runs.train(job, studies.with_teacher(tmp_path / "whole"), CPU)
-    assert studies.differences(folder, whole.path) == []
+    whole = runs.train(job, tiny.with_teacher(tmp_path / "whole"), CPU)
+    assert tiny.differences(folder, whole.path) == []
 
 
 def test_a_huge_learning_rate_ends_in_words(tmp_path: Path) -> None:
-    root, study = studies.with_teacher(tmp_path), studies.config(tmp_path)
+    root, study = tiny.with_teacher(tmp_path), tiny.config(tmp_path)
     job = replace(study.student_run("kd-dot", 0), train=replace(study.student.train, lr=1e30))
     with pytest.raises(Diverged, match=r"Got (nan|inf) in epoch 1, step \d+ of it"):
         runs.train(job, root, CPU)
@@ -353,7 +353,7 @@ def test_a_huge_learning_rate_ends_in_words(tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_single_huge_step_is_not_finished(tmp_path: Path) -> None:
-    root, study = studies.with_teacher(tmp_path), studies.config(tmp_path)
+    root, study = tiny.with_teacher(tmp_path), tiny.config(tmp_path)
     train = replace(study.student.train, lr=1e30, batch_size=1000, epochs=1, milestones=())
     job = replace(study.student_run("ce", 0), train=train)
     with pytest.raises(Diverged, match="epoch 1"):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import studies
-from studies import CPU, RECIPE
+import tiny
+from tiny import CPU, RECIPE
 
 from dot import runs
 from dot.config import RunConfig
@@ -69,14 +69,14 @@ def lines(path: Path) -> int:
 
 
 def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
-    recipe = studies.recipe(tmp_path, LONG)
-    job = studies.config(tmp_path, LONG).student_run("kd-dot", 0)
+    recipe = tiny.recipe(tmp_path, LONG)
+    job = tiny.config(tmp_path, LONG).student_run("kd-dot", 0)
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     started = time.perf_counter()
-    whole = runs.train(job, studies.with_teacher(tmp_path / "whole"), CPU).path
+    whole = runs.train(job, tiny.with_teacher(tmp_path / "whole"), CPU).path
     an_epoch = (time.perf_counter() - started) / EPOCHS
-    root = studies.with_teacher(tmp_path / "killed")
+    root = tiny.with_teacher(tmp_path / "killed")
     folder, moments, places = root / job.name, random.Random(2307), []
     for _ in range(KILLS):
         before = stamp(folder)
@@ -97,7 +97,7 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path) -> None:
     out, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"epoch {EPOCHS}" in out
-    assert studies.differences(folder, whole) == []
+    assert tiny.differences(folder, whole) == []
 
 
 MANY_STEPS = RECIPE.replace("milestones = [1]", "batch_size = 8").replace("every = 4", "every = 1")
@@ -106,17 +106,17 @@ MANY_STEPS = RECIPE.replace("milestones = [1]", "batch_size = 8").replace("every
 @functools.cache
 def many_steps() -> Path:
     """A run of two epochs of 113 steps that nothing interrupted."""
-    folder = studies.folder()
-    job = studies.config(folder, MANY_STEPS).student_run("kd-dot", 0)
-    return runs.train(job, studies.with_teacher(folder), CPU).path
+    folder = tiny.folder()
+    job = tiny.config(folder, MANY_STEPS).student_run("kd-dot", 0)
+    return runs.train(job, tiny.with_teacher(folder), CPU).path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_within_an_epoch_it_saves_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
-    recipe = studies.recipe(tmp_path, MANY_STEPS)
-    job = studies.config(tmp_path, MANY_STEPS).student_run("kd-dot", 0)
+    recipe = tiny.recipe(tmp_path, MANY_STEPS)
+    job = tiny.config(tmp_path, MANY_STEPS).student_run("kd-dot", 0)
     (tmp_path / "stopped").mkdir()
-    root = studies.with_teacher(tmp_path / "stopped")
+    root = tiny.with_teacher(tmp_path / "stopped")
     folder = root / job.name
     process = child(recipe, root)
     wait_for(lambda: lines(folder / "conflict.jsonl") >= 10, process, "the first steps")
@@ -135,7 +135,7 @@ def test_interrupted_within_an_epoch_it_saves_and_goes_on(number: signal.Signals
     assert lines(folder / "conflict.jsonl") == place["step"], "the step under way was finished"
 
     runs.train(job, root, CPU)
-    assert studies.differences(folder, many_steps()) == []
+    assert tiny.differences(folder, many_steps()) == []
 
 
 class Killed(BaseException):
@@ -194,9 +194,9 @@ def few() -> str:
 def test_killed_before_each_change_of_a_file(
     tmp_path: Path, few: str, kill_at: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = studies.config(tmp_path, few).student_run("kd-dot", 0)
+    job = tiny.config(tmp_path, few).student_run("kd-dot", 0)
     (tmp_path / "whole").mkdir()
-    root = studies.with_teacher(tmp_path / "whole")
+    root = tiny.with_teacher(tmp_path / "whole")
     changes = kill_at(0)
     whole = runs.train(job, root, CPU).path
     assert {
@@ -209,7 +209,7 @@ def test_killed_before_each_change_of_a_file(
     wrong = []
     for n in range(1, len(changes) + 1):
         (tmp_path / str(n)).mkdir()
-        root = studies.with_teacher(tmp_path / str(n))
+        root = tiny.with_teacher(tmp_path / str(n))
         kill_at(n)
         monkeypatch.setattr(os, "getpid", lambda: 111)
         with pytest.raises(Killed):
@@ -217,7 +217,7 @@ def test_killed_before_each_change_of_a_file(
         kill_at(0)
         monkeypatch.setattr(os, "getpid", lambda: 222)  # what goes on is another process
         runs.train(job, root, CPU)
-        found = studies.differences(root / job.name, whole)
+        found = tiny.differences(root / job.name, whole)
         wrong += [f"killed before {changes[n - 1]} ({n}): {difference}" for difference in found]
     assert wrong == []
 
@@ -241,7 +241,7 @@ def test_handlers_come_back_after_an_error() -> None:
 
 
 def test_training_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
-    root, job = studies.with_teacher(tmp_path), studies.config(tmp_path).student_run("ce", 0)
+    root, job = tiny.with_teacher(tmp_path), tiny.config(tmp_path).student_run("ce", 0)
     found: list[Any] = []
 
     def work() -> None:
@@ -258,8 +258,8 @@ def test_training_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
 
 def test_it_stops_only_where_it_can_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal in the last epoch, too, saves and raises; the same call then finishes without training again."""
-    root = studies.with_teacher(tmp_path)
-    job: RunConfig = studies.config(tmp_path).student_run("kd-dot", 0)
+    root = tiny.with_teacher(tmp_path)
+    job: RunConfig = tiny.config(tmp_path).student_run("kd-dot", 0)
     append = Journal.append
 
     def append_and_signal(self: Journal, record: dict[str, Any]) -> None:
