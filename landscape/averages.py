@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.isolation import preserve_rng
-from landscape.problem import Problem, per_example, tensors_of
+from landscape.problem import Problem, per_example
 from landscape.provenance import update_digest
 
 
@@ -67,7 +67,8 @@ def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None =
     """
     running: dict[str, _Running] = {}
     # Closed at once, also where an error keeps this frame alive: the loader's own generator is put back then.
-    with preserve_rng(seed=0), torch.no_grad(), closing(problem.iterate() if batches is None else batches) as source:
+    source = problem.iterate() if batches is None else batches
+    with preserve_rng(0, problem.device), torch.no_grad(), closing(source):
         for batch in source:
             for name, term in per_example(problem.objective(model, batch)).items():
                 values = _float64(term)
@@ -88,7 +89,7 @@ def average_and_digest(model: nn.Module, problem: Problem) -> tuple[dict[str, Av
 def digest_data(problem: Problem) -> str:
     """SHA-256 of every tensor of every batch, in order."""
     digest = hashlib.sha256()
-    with preserve_rng(seed=0), closing(_reading_along(problem, digest)) as source:
+    with preserve_rng(0, problem.device), closing(_reading_along(problem, digest)) as source:
         for _ in source:
             pass
     return digest.hexdigest()
@@ -97,8 +98,7 @@ def digest_data(problem: Problem) -> str:
 def _reading_along(problem: Problem, digest: hashlib._Hash) -> Generator[Any]:
     with closing(problem.iterate()) as source:
         for number, batch in enumerate(source):
-            for tensor in tensors_of(batch):
-                update_digest(digest, str(number), tensor)
+            update_digest(digest, str(number), batch)
             yield batch
 
 

@@ -7,7 +7,7 @@ products of the two gradients with themselves and with each other (their Gram ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
@@ -160,27 +160,30 @@ def measure(
     index = [layers.index(owner[name]) for name in parameters]
     grams: list[Tensor] = []
     source = problem.iterate()
-    with preserve_rng(seed=0), torch.enable_grad(), closing(source), bar(batches or 0, label, "batch") as progress:
+    total = batches or (len(problem.batches) if isinstance(problem.batches, Sized) else 0)
+    with preserve_rng(0, problem.device), torch.enable_grad(), closing(source), bar(total, label, "batch") as progress:
         for number, batch in enumerate(islice(source, batches)):
             losses = per_example(problem.objective(model, batch))
-            a, b = (_gradient(losses, term, list(parameters.values()), number) for term in terms)
+            a, b = (_gradient(losses, term, list(parameters.values())) for term in terms)
             grams.append(gram(a, b, index, len(layers)).cpu())
+            for term, squared in zip(terms, grams[-1].sum(0)[:2], strict=True):
+                if not squared.isfinite():
+                    raise ValueError(
+                        f"the gradient of term {term!r} must be finite. Got one that is not, in batch {number}."
+                    )
             progress.update()
     result = from_gram(terms, range(len(grams)), layers, torch.stack(grams).numpy())
     result.attrs = _provenance(problem)
     return result
 
 
-def _gradient(losses: Mapping[str, Tensor], term: str, parameters: list[Tensor], batch: int) -> list[Tensor]:
+def _gradient(losses: Mapping[str, Tensor], term: str, parameters: list[Tensor]) -> list[Tensor]:
     if term not in losses:
         raise ValueError(f"terms must be among those of the objective: {', '.join(losses)}. Got {term!r}.")
     if not losses[term].requires_grad:
         raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
     gradients = torch.autograd.grad(losses[term].mean(), parameters, retain_graph=True, allow_unused=True)
-    filled = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
-    if not all(bool(g.isfinite().all()) for g in filled):
-        raise ValueError(f"the gradient of term {term!r} must be finite. Got one that is not, in batch {batch}.")
-    return filled
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
 
 
 def _provenance(problem: Problem) -> dict[str, Any]:

@@ -77,19 +77,23 @@ def random(
     _one_of("ignore", ignore, get_args(Ignore))
     if n < 1:
         raise ValueError(f"n must be at least 1. Got {n}.")
-    weights = {name: p.detach() for name, p in model.named_parameters() if ignore == "none" or p.ndim > 1}
-    if not weights:
+    moved = {name: p.detach() for name, p in model.named_parameters() if ignore == "none" or p.ndim > 1}
+    if not moved:
         raise ValueError("model must have a parameter of two or more dimensions. Got none. Use ignore='none'.")
     layouts = _filter_layouts(model)
-    axes = tuple(_normalized(_gaussian(weights, seed, i), weights, normalize, layouts) for i in range(n))
-    return Directions(axes, normalize, ignore, seed)
+    weights = {name: p.cpu().double() for name, p in moved.items()}  # the same bits whatever the device
+    axes = []
+    for i in range(n):
+        axis = _normalized(_gaussian(weights, seed, i), weights, normalize, layouts)
+        axes.append({name: d.to(moved[name].dtype).to(moved[name].device) for name, d in axis.items()})
+    return Directions(tuple(axes), normalize, ignore, seed)
 
 
 def interpolation(start: nn.Module, end: nn.Module) -> Directions:
     """The direction from the weights of ``start`` (at 0) to those of ``end`` (at 1).
 
-    Unlike a random direction it moves the buffers too (running statistics), so that both ends are the two networks
-    as they are; beyond them a running variance may turn negative, and the cell not finite.
+    Unlike a random direction it moves the buffers too (running statistics), so that both ends are the two networks,
+    ``end`` up to rounding; beyond them a running variance may turn negative, and the cell not finite.
 
     Raises:
         ValueError: The two models differ in the names or shapes of their parameters or buffers.
@@ -116,10 +120,7 @@ def _one_of(argument: str, value: str, allowed: tuple[str, ...]) -> None:
 def _gaussian(weights: Mapping[str, Tensor], seed: int, index: int) -> dict[str, Tensor]:
     entropy = np.random.SeedSequence([seed, index]).generate_state(2, np.uint32)
     generator = torch.Generator().manual_seed(int(entropy[0]) << 31 | int(entropy[1]) >> 1)
-    return {
-        name: torch.randn(w.shape, generator=generator, dtype=torch.float64).to(w.device, w.dtype)
-        for name, w in weights.items()
-    }
+    return {name: torch.randn(w.shape, generator=generator, dtype=torch.float64) for name, w in weights.items()}
 
 
 def _normalized(
@@ -129,23 +130,22 @@ def _normalized(
         return axis
     if normalize == "model":
         scale = _total_norm(weights) / _total_norm(axis)
-        return {name: d * scale.to(d) for name, d in axis.items()}
+        return {name: d * scale for name, d in axis.items()}
     scaled = {}
     for name, d in axis.items():
         layout = layouts.get(name, (0, 1)) if normalize == "filter" else None
         norm = _filter_norms(d, layout)
         ratio = _filter_norms(weights[name], layout) / norm.where(norm > 0, 1.0)
-        scaled[name] = d * ratio.to(d)
+        scaled[name] = d * ratio
     return scaled
 
 
 def _total_norm(tensors: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([t.double().square().sum() for t in tensors.values()]).sum().sqrt()
+    return torch.stack([t.square().sum() for t in tensors.values()]).sum().sqrt()
 
 
-def _filter_norms(tensor: Tensor, layout: tuple[int, int] | None) -> Tensor:
-    """Norm of each filter, float64, shaped to multiply ``tensor``; a tensor of fewer than two axes is one filter."""
-    t = tensor.double()
+def _filter_norms(t: Tensor, layout: tuple[int, int] | None) -> Tensor:
+    """Norm of each filter, shaped to multiply ``t``; a tensor of fewer than two axes is one filter."""
     if layout is None or t.ndim < 2:
         return t.norm().expand_as(t)
     axis, groups = layout

@@ -26,7 +26,7 @@ _AXIS_FONTS = {"title_font_size": 11, "tickfont_size": 10}
 _LIGHT = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.0, "fresnel": 0.0}
 
 
-def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
+def explore(surfaces: Surface | Mapping[str, Surface], *, term: str) -> go.Figure:
     """A page of 3-D surfaces with shared colours and heights; the pointer reads coordinates, value and error.
 
     ``explore(...).write_html(path)`` gives one file that needs no network. Heights are logarithmic where all values
@@ -34,7 +34,7 @@ def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
     name of their surface.
 
     Args:
-        surfaces: 1 to 6 planes by name.
+        surfaces: One plane, or 1 to 6 by name.
         term: Which term.
 
     Raises:
@@ -67,7 +67,7 @@ def explore(surfaces: Mapping[str, Surface], *, term: str) -> go.Figure:
             **place,
         )
     figure.update_layout(
-        title_text=html.escape(mean_label(term, surfaces.values()), quote=False),
+        title_text=html.escape(mean_label(term, named.values()), quote=False),
         title_y=1.0,
         title_yanchor="top",
         title_pad_t=16,

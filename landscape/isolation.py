@@ -11,25 +11,30 @@ import torch
 
 
 @contextmanager
-def preserve_rng(seed: int | None = None) -> Iterator[None]:
-    """Put the random states of Python, numpy and torch (every device) back on exit, exceptions included.
+def preserve_rng(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
+    """Put the random states of Python, numpy and torch back on exit, exceptions included.
 
     Args:
         seed: Where given, what all of them are seeded with inside.
+        device: An accelerator whose generator is treated alike; the CPU's always is.
     """
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()), enabled=True):
-        try:
-            if seed is not None:
-                random.seed(seed)
-                np.random.seed(seed)
-                torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
-                if torch.cuda.is_available():
-                    torch.cuda.manual_seed_all(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    accelerator = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type) if device is not None else None
+    own = accelerator.get_rng_state() if accelerator is not None else None
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
+            if accelerator is not None:
+                accelerator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if accelerator is not None:
+            accelerator.set_rng_state(own)
 
 
 @contextmanager

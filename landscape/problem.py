@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +36,7 @@ class Problem:
 
     model: nn.Module
     objective: Objective
-    batches: Iterable[Any] | Callable[[], Iterable[Any]]
+    batches: Iterable[Any] | Callable[[], Iterable[Any]] = field(repr=False)
     split: str = "unnamed"
 
     def __post_init__(self) -> None:
@@ -122,29 +121,16 @@ def _generators(loader: Any) -> list[torch.Generator]:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """``batch`` with every tensor in it, nested ones too, on ``device``; what has a ``to`` of its own is asked."""
-    if hasattr(batch, "to"):
-        return batch.to(device)
+    """``batch`` with every tensor in it, nested ones too, on ``device``; the caller's containers stay as they are."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=batch.is_pinned())
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(to_device(value, device) for value in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(to_device(value, device) for value in batch)
-    return batch
-
-
-def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Every tensor and array in a batch, nested ones and those of an object's attributes too, in order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, np.ndarray):
-        yield torch.from_numpy(batch)
-    elif isinstance(batch, (Mapping, tuple, list)):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_of(value)
-    elif hasattr(batch, "__dict__"):
-        yield from tensors_of(vars(batch))
+    return copy.copy(batch).to(device) if hasattr(batch, "to") else batch
 
 
 def _supervised(model: nn.Module, batch: Any) -> tuple[Any, Any]:

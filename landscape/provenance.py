@@ -7,11 +7,14 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,11 +49,31 @@ def machine(device: torch.device) -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPU cores" + (", MPS" if device.type == "mps" else "")
 
 
-def update_digest(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    """Add a tensor with its name, dtype and shape to a digest."""
-    digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else tensor.new_empty(0)
-    digest.update(raw.numpy().data)
+def update_digest(digest: hashlib._Hash, name: str, value: Any) -> None:
+    """Add a value with its name: tensors and arrays with dtype and shape, plain values, and containers of these.
+
+    The attributes of a dataclass count; any other object counts by its type only.
+    """
+    if isinstance(value, Tensor):
+        raw = value.detach().cpu().contiguous()
+        digest.update(f"{name}|{raw.dtype}|{list(raw.shape)}|".encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, np.ndarray):
+        digest.update(f"{name}|{value.dtype}|{list(value.shape)}|".encode())
+        digest.update(repr(value.tolist()).encode() if value.dtype.hasobject else np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            update_digest(digest, f"{name}/{key}", item)
+    elif isinstance(value, (tuple, list)):
+        for i, item in enumerate(value):
+            update_digest(digest, f"{name}/{i}", item)
+    elif is_dataclass(value):
+        for entry in fields(value):
+            update_digest(digest, f"{name}/{entry.name}", getattr(value, entry.name))
+    elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        digest.update(f"{name}|{value!r}|".encode())
+    else:
+        digest.update(f"{name}|{type(value).__qualname__}|".encode())
 
 
 def digest_tensors(named: Iterable[tuple[str, Tensor]]) -> str:

@@ -53,6 +53,12 @@ class Surface:
         return tuple(self.means)
 
     @property
+    def unit(self) -> str:
+        """What ``x`` and ``y`` count: such as filter norms, for filter-normalised directions."""
+        units = {"filter": "filter norms", "layer": "layer norms", "model": "norms of the weights"}
+        return units.get(str(self.attrs.get("normalize")), "lengths of the direction")
+
+    @property
     def complete(self) -> bool:
         """Whether no cell is pending."""
         return bool((self.status != PENDING).all())

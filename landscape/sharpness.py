@@ -57,6 +57,7 @@ def basin_widths(surface: Surface, term: str, rise: float) -> Widths:
 
     Raises:
         ValueError: ``rise`` is not positive, or the surface has no point at the origin or is not complete.
+        KeyError: The surface has no such term.
     """
     if not rise > 0:
         raise ValueError(f"rise must be above 0. Got {rise}.")
@@ -80,6 +81,7 @@ def curvatures(surface: Surface, term: str, radius: float = _RADIUS) -> Array:
 
     Raises:
         ValueError: The origin has no neighbour on one side, or a point of the fit is not finite.
+        KeyError: The surface has no such term.
     """
     found = []
     for x, values in lines(surface, term):

@@ -42,7 +42,10 @@ def load(path: str | Path) -> Surface | Conflict:
     """
     with reading(path) as file:
         schema = _schema(file, path)
-        return _read_surface(file) if schema == SURFACE else _read_conflict(file)
+        try:
+            return _read_surface(file) if schema == SURFACE else _read_conflict(file)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} must hold a whole {schema}. Got a file with a part missing: {error}.") from error
 
 
 def load_surface(path: str | Path) -> Surface:
@@ -171,14 +174,13 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
     check_names(surface.means, surface.dims)
     own = {"schema": SURFACE, "schema_version": VERSION, "dims": list(surface.dims), "terms": list(surface.means)}
     write_attrs(file, surface.attrs | own)
-    unit = {"filter": "filter norms", "layer": "layer norms", "model": "weight norms"}.get(
-        surface.attrs.get("normalize", ""), "direction norms"
-    )
     for dim, size in zip(surface.dims, surface.status.shape, strict=True):
         if dim == "direction":
             write_scale(file, dim, np.arange(size), "direction", "1")
         else:
-            write_scale(file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", unit)
+            write_scale(
+                file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", surface.unit
+            )
     for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
         for name, values in arrays.items():
             write_labelled(file, f"{group}/{name}", values, surface.dims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -50,8 +51,8 @@ def evaluate(
         Values ``[ny, nx]`` for a plane, ``[nx]`` for a line, ``[direction, nx]`` for a bundle, float64.
 
     Raises:
-        ValueError: The directions do not fit the model or the grid, a term is not of shape ``[N]``, the file is of
-            another measurement (its difference is named), or the weights are not finite.
+        ValueError: The directions do not fit the model or the grid, a term is not of shape ``[N]`` or not finite at the
+            origin, the data change from pass to pass, or the file is of another measurement (what differs is named).
         OSError: The file cannot be written.
     """
     _check_fit(problem, directions)
@@ -67,6 +68,7 @@ def evaluate(
         walker = _Walker(problem, directions)
         origin, data_sha256 = averages.average_and_digest(walker.model, problem)
         if found is None:
+            _refuse_changing(problem, data_sha256)
             surface = _allocate(problem, directions, grid, dims, sizes, origin, data_sha256)
             if path is not None:
                 store.create_surface(path, surface)
@@ -75,6 +77,7 @@ def evaluate(
             _refuse_another_origin(surface, origin, path)
         with store.SurfaceWriter(path) if path is not None else nullcontext() as writer:
             _fill(surface, walker, list(grids.rows(grid, len(directions))), origin, writer, label)
+        _warn_if_flat(surface)
     return surface
 
 
@@ -132,6 +135,24 @@ def _fill(
                 writer.write(surface, [index for index, _ in todo])
 
 
+def _refuse_changing(problem: Problem, data_sha256: str) -> None:
+    if averages.digest_data(problem) != data_sha256:
+        raise ValueError(
+            "batches must be the same at every pass, or cells could not be compared. Got other data the second time: "
+            "take random augmentation out, seed it anew in each pass, or use persistent_workers=False."
+        )
+
+
+def _warn_if_flat(surface: Surface) -> None:
+    if surface.status.size > 1 and all(
+        (values == surface.origin[name][0]).all() for name, values in surface.means.items()
+    ):
+        warnings.warn(
+            "no cell differs from the origin: does the objective use the model that it is given, not another?",
+            stacklevel=3,
+        )
+
+
 def _check_fit(problem: Problem, directions: Directions) -> None:
     state = _state(problem.model)
     for axis in directions.axes:
@@ -179,7 +200,13 @@ def _allocate(
         "machine": machine(problem.device),
         "seed": -1 if directions.seed is None else directions.seed,
         "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
-        "plan": {"threads": torch.get_num_threads(), "device": problem.device.type, "path": "plain"},
+        "plan": {
+            "threads": torch.get_num_threads(),
+            "device": problem.device.type,
+            "layout": "as given",
+            "batches": "as given",
+            "path": "plain",
+        },
         **_identity(problem, directions, data_sha256),
     }
     return Surface(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import landscape as ls
-from landscape.problem import per_example, tensors_of, to_device
+from landscape.problem import per_example, to_device
 
 
 def per_example_ce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -101,13 +101,27 @@ def test_tensors_of_nested_batches_are_moved_and_the_rest_is_left(device):
     t = torch.arange(3)
     batch = {"x": (t, [t, "id"]), "n": pair(t, 4), "none": None}
     moved = to_device(batch, device)
-    assert [v.device.type for v in tensors_of(moved)] == [device.type] * 3
+    tensors = [moved["x"][0], moved["x"][1][0], moved["n"].a]
+    assert [v.device.type for v in tensors] == [device.type] * 3
     assert isinstance(moved["x"], tuple)
     assert moved["x"][1][1] == "id"
     assert isinstance(moved["n"], pair)
     assert moved["n"].b == 4
     assert moved["none"] is None
-    assert all(torch.equal(v.cpu(), t) for v in tensors_of(moved))
+    assert all(torch.equal(v.cpu(), t) for v in tensors)
+
+
+def test_a_batch_that_moves_itself_leaves_the_users_as_it_was():
+    class Own:
+        moved = False
+
+        def to(self, device):
+            self.moved = True
+            return self
+
+    batch = Own()
+    assert to_device(batch, torch.device("cpu")).moved
+    assert not batch.moved
 
 
 class _Returns(nn.Module):

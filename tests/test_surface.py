@@ -376,3 +376,24 @@ def test_a_frozen_parameter_moves_like_any_other(device):
     line = ls.evaluate(ls.Problem(model.to(device), objective, batched(x.double(), y)), only, ls.Grid1D((0, 0.1, 2)))
     assert line.values("ce")[1] == pytest.approx(expected["ce"][0], rel=1e-12)
     assert line.values("ce")[1] != line.values("ce")[0]
+
+
+@pytest.mark.parametrize("kind", ["own generator", "augmentation that goes on"])
+def test_data_that_change_from_pass_to_pass_are_refused(kind):
+    generator, count = torch.Generator().manual_seed(0), iter(range(1000))
+
+    def batches():
+        if kind == "own generator":
+            return [(torch.randn(4, 3, generator=generator), torch.arange(4) % 2)]
+        return [(torch.full((4, 3), float(next(count))), torch.arange(4) % 2)]
+
+    problem = ls.Problem.from_loss(torch.nn.Linear(3, 2), {"ce": torch.nn.CrossEntropyLoss(reduction="none")}, batches)
+    with pytest.raises(ValueError, match="batches must be the same at every pass"):
+        ls.evaluate(problem, ls.directions.random(problem.model, n=1), ls.Grid1D((-1, 1, 3)))
+
+
+def test_an_objective_that_uses_another_model_is_warned_of():
+    model, data = torch.nn.Linear(3, 2), [torch.randn(4, 3)]
+    problem = ls.Problem(model, lambda m, x: {"a": model(x).sum(1)}, data)
+    with pytest.warns(UserWarning, match="does the objective use the model that it is given"):
+        ls.evaluate(problem, ls.directions.random(model, n=1), ls.Grid1D((-1, 1, 3)))

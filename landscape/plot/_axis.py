@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from landscape.results import Array, Surface
 
 _WIDE = 30.0
-_UNITS = {"filter": "filter norms", "layer": "layer norms", "model": "norms of the weights"}
 
 
 def is_wide(values: ArrayLike) -> bool:
@@ -23,7 +22,7 @@ def is_wide(values: ArrayLike) -> bool:
 
 def coordinate_label(axis: str, surface: Surface) -> str:
     """Name of a coordinate with its unit, such as ``x (filter norms)``."""
-    return f"{axis} ({_UNITS.get(str(surface.attrs.get('normalize')), 'lengths of the direction')})"
+    return f"{axis} ({surface.unit})"
 
 
 def mean_label(term: str, surfaces: Iterable[Surface]) -> str:

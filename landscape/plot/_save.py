@@ -23,7 +23,7 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
 
     Args:
         figure: What to write.
-        stem: Path without a suffix; missing folders are made.
+        stem: Path without a suffix (a ``.pdf`` or ``.png`` is left off); missing folders are made.
 
     Returns:
         The two paths.
@@ -31,7 +31,9 @@ def save(figure: Figure, stem: str | Path) -> list[Path]:
     Raises:
         OSError: A file cannot be written.
     """
-    Path(stem).parent.mkdir(parents=True, exist_ok=True)
+    stem = Path(stem)
+    stem = stem.with_suffix("") if stem.suffix in (".pdf", ".png") else stem
+    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind in ("pdf", "png"):
         path = Path(f"{stem}.{kind}")
