@@ -29,6 +29,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dot' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("config", "data", "models", "runs", "study"):
+        return import_module(f"dot.{name}")
+    raise AttributeError(f"module 'dot' has no attribute {name!r}")

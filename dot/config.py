@@ -9,7 +9,7 @@ import math
 import tomllib
 import typing
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -57,7 +57,10 @@ AboveZero = Annotated[float, Must("above 0", lambda v: v > 0)]
 NotNegative = Annotated[float, Must("at least 0", lambda v: v >= 0)]
 Share = Annotated[float, Must("above 0 and at most 1", lambda v: 0 < v <= 1)]
 Momentum = Annotated[float, Must("at least 0 and below 1", lambda v: 0 <= v < 1)]
-Rising = Annotated[tuple[int, ...], Must("rising", lambda v: list(v) == sorted(set(v)))]
+Name = Annotated[str, Must("letters, digits, '-' and '_' alone", lambda v: v.replace("-", "_").isidentifier())]
+Rising = Annotated[
+    tuple[int, ...], Must("rising, from 1", lambda v: list(v) == sorted(set(v)) and min(v, default=1) > 0)
+]
 Epochs = Annotated[tuple[int, ...], Must("epochs, which count from 1", lambda v: all(epoch >= 1 for epoch in v))]
 Seeds = Annotated[tuple[int, ...], Must("at least 0", lambda v: all(seed >= 0 for seed in v))]
 Method = Annotated[str, Among(lambda: METHODS)]
@@ -100,6 +103,10 @@ class Losses:
     temperature: AboveZero = 4.0
     w_ce: NotNegative = 0.1
     w_kd: NotNegative = 0.9
+
+    def faults(self) -> list[str]:
+        """What is wrong between values, one sentence each."""
+        return [] if self.w_ce + self.w_kd > 0 else ["w_ce and w_kd must not both be 0. Got 0 and 0."]
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Network:
 class StudyConfig:
     """A whole study: a teacher, students of each method and seed, and what is measured on them."""
 
-    name: str
+    name: Name
     data: Data
     methods: Methods
     seeds: Seeds
@@ -172,6 +179,8 @@ class StudyConfig:
     losses: Losses = field(default_factory=Losses)
     record: Recording = field(default_factory=Recording)
     measure: Measuring = field(default_factory=Measuring)
+    note: str = ""
+    """What a reader of its numbers must know; shown above them."""
     threads: Count = 0
     """CPU threads of every part; see `RunConfig`."""
 
@@ -192,7 +201,7 @@ class StudyConfig:
             data=self.data,
             teacher="",
             train=self.teacher.train,
-            losses=self.losses,
+            losses=Losses(),  # not read: a teacher does not change with the temperature of its students
             record=Recording(every=0),
             threads=self.threads,
         )
@@ -213,7 +222,7 @@ class StudyConfig:
             seed=seed,
             data=self.data,
             teacher=self.teacher_run().name,
-            train=self.student.train,
+            train=self.student.train if method == "kd-dot" else replace(self.student.train, delta=0.0),
             losses=self.losses,
             record=self.record,
             threads=self.threads,

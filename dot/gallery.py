@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,46 @@ _LOSSES = {"ce": "task loss", "kd": "distillation loss"}
 _CAPTION = (
     "Mean ± standard deviation over seeds (n). Losses and accuracy on the test images; basin widths and curvature of "
     "the task loss on the training images, each student's the mean over random filter-normalised directions, in filter "
-    "norms; gradient cosine on training batches, averaged over training. ≥: some lines ended before the rise."
+    "norms; gradient cosine averaged over training, on training batches (augmented, in train mode, on the way of each "
+    "method) and on a fixed held-out batch (in eval mode). ≥: some lines ended before the rise."
 )
 Group = Mapping[str, Sequence[Run]]
 """Measured runs of each method, by its name in figures, in the order of their seeds."""
 
 
 def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs grouped by method, in the order in which methods first appear."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(METHODS[run.config.method], []).append(run)
+    """Runs grouped by method, in the order of `METHODS`, each group in the order of its seeds.
+
+    Raises:
+        ValueError: Runs of a method differ in more than their seed, or methods have no seed in common.
+    """
+    groups = {}
+    for method, name in METHODS.items():
+        group = sorted((run for run in runs if run.config.method == method), key=lambda run: run.config.seed)
+        if group:
+            groups[name] = group
+            _refuse_mixed(group)
+    if not set.intersection(*({run.config.seed for run in group} for group in groups.values())):
+        raise ValueError("the methods must have a seed in common, to be compared. Got none: add runs of the same seed.")
     return groups
+
+
+def _refuse_mixed(group: Sequence[Run]) -> None:
+    first = asdict(group[0].config)
+    for run in group[1:]:
+        other = asdict(run.config)
+        differing = [key for key in first if key != "seed" and first[key] != other[key]]
+        if differing or other["seed"] == first["seed"]:
+            raise ValueError(
+                f"runs of a method must differ in their seed alone. Got {group[0].path.name} and {run.path.name}, "
+                f"which differ in {', '.join(differing) or 'nothing'}."
+            )
+
+
+def _one_seed(groups: Group) -> tuple[int, dict[str, Run]]:
+    """The smallest seed that all methods have, and its run of each."""
+    seed = min(set.intersection(*({run.config.seed for run in runs} for runs in groups.values())))
+    return seed, {name: next(run for run in runs if run.config.seed == seed) for name, runs in groups.items()}
 
 
 @dataclass(frozen=True)
@@ -49,26 +77,26 @@ class Picture:
 def pictures(groups: Group) -> list[Picture]:
     """Every figure of a study, in the order of the report."""
     lines = {name: [store.load_surface(run.path / "lines.h5") for run in runs] for name, runs in groups.items()}
-    planes = {name: store.load_surface(runs[0].path / "surface.h5") for name, runs in groups.items()}
+    seed, shown = _one_seed(groups)
+    planes = {name: store.load_surface(run.path / "surface.h5") for name, run in shown.items()}
     conflicts = {name: [store.load_conflict(run.conflict) for run in runs] for name, runs in groups.items()}
     heldout = {name: [conflict.groups["heldout"] for conflict in found] for name, found in conflicts.items()}
-    seed = next(iter(groups.values()))[0].config.seed
     return [
         *(_curves(lines, term, name) for term, name in _LOSSES.items()),
         *(_contours(planes, term, name, seed) for term, name in _LOSSES.items()),
         Picture(
             "explore",
-            "The task loss to turn around",
-            "The task-loss plane in 3-D, on one height and colour scale; drag to turn, point to read a value. One "
+            "The task loss in a random plane, in 3-D",
+            "The same plane, on one height and colour scale; drag to rotate it, point at it to read a value. One "
             f"student (seed {seed}) of each method.",
             lambda: ls.explore(planes, term="ce"),
         ),
         Picture(
             "tradeoff",
             "Task loss against distillation loss over training",
-            "Each line is the way a method takes through both losses on the test images, an epoch a step, from the "
-            "hollow marker to the filled one. Lower and further left is better in both; a method that lowers one at "
-            "the cost of the other moves along the diagonal.",
+            "Each line follows both losses on the test images from epoch to epoch, from the hollow marker to the "
+            "filled one. Lower and further left is better in both; a method that lowers one loss at the cost of the "
+            "other moves up or to the right.",
             lambda: ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)")),
         ),
         Picture(
@@ -112,17 +140,19 @@ def _contours(planes: Mapping[str, ls.Surface], term: str, name: str, seed: int)
 
 
 def paths(groups: Group) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
-    """Task and distillation loss on the test images after each epoch, for each method and seed."""
-    return {
-        name: [
-            (
-                np.array([epoch["test"]["ce"] for epoch in run.metrics]),
-                np.array([epoch["test"]["kd"] for epoch in run.metrics]),
-            )
-            for run in runs
-        ]
-        for name, runs in groups.items()
-    }
+    """Task and distillation loss on the test images after each epoch, for each method and seed.
+
+    Raises:
+        ValueError: A run has no distillation loss, being a teacher.
+    """
+    return {name: [(_losses(run, "ce"), _losses(run, "kd")) for run in runs] for name, runs in groups.items()}
+
+
+def _losses(run: Run, term: str) -> np.ndarray:
+    found = [epoch["test"] for epoch in run.metrics]
+    if any(term not in numbers for numbers in found):
+        raise ValueError(f"runs must be students. Got {run.path}, which has no {term!r}: is it the teacher?")
+    return np.array([numbers[term] for numbers in found], np.float64)
 
 
 def draw(

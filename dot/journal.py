@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from dot.plain import to_json
 from landscape.files import write_whole
 
 
@@ -29,12 +31,18 @@ class Journal:
         """
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(to_json(record, indent=None) + "\n")
         except OSError as error:
             raise OSError(f"{self.path} cannot be written: {error.strerror}. Check that its disk has space.") from error
 
+    def sync(self) -> None:
+        """Have what was appended on the disk, before anything that counts on it."""
+        if self.path.exists():
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+
     def read(self) -> list[dict[str, Any]]:
-        """Every whole record; a last line cut short by a killed process is left out.
+        """Every whole record; a number that was not finite is None, and a line cut short by a kill is left out.
 
         Raises:
             ValueError: Another line is no JSON; the file is named.
@@ -52,4 +60,4 @@ class Journal:
         if not self.path.exists():
             return
         kept = [record for record in self.read() if record[self._at] <= last]
-        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        write_whole(self.path, "".join(to_json(record, indent=None) + "\n" for record in kept).encode())

@@ -148,7 +148,7 @@ def split_momentum(momentum: float, delta: float) -> dict[str, float]:
     if not momentum + abs(delta) < 1:
         raise ValueError(
             f"momentum + |delta| must be below 1. Got {momentum} + {abs(delta)}: the buffer of the leading loss would "
-            f"grow without bound and training diverge. Use |delta| < {1 - momentum:.4g}, such as 0.075 at 0.9."
+            f"grow without bound and training diverge. Use |delta| < {1 - momentum:.4g}."
         )
     return {"task": momentum - delta, "distill": momentum + delta}
 

@@ -84,11 +84,11 @@ class DOT(PerLossMomentum):
             RuntimeError: It was called before without a `step` in between, so that ``.grad`` may mix both losses.
         """
         parameters = [p for group in self.param_groups for p in group["params"]]
-        if any(self._stored(p, "gradient_distill") is not None for p in parameters):
+        if any(self._kept(p, "distill") is not None for p in parameters):
             raise RuntimeError(
                 "step_kd() must be called once before each step(). Got a second call: .grad may hold both losses. "
                 "For micro-batches use backward(task=..., distill=...), which adds up each loss by itself."
             )
         for p in parameters:
             if p.grad is not None:
-                self.state[p]["gradient_distill"], p.grad = p.grad, None
+                self.state[p]["away_distill"], p.grad = p.grad, None

@@ -19,7 +19,8 @@ COLUMNS = {
     "width_0.1": "basin width at +0.1",
     "width_1": "basin width at +1",
     "curvature": "curvature",
-    "cosine": "gradient cosine",
+    "cosine": "gradient cosine, training",
+    "cosine_heldout": "gradient cosine, held-out",
 }
 """Numbers of the table, in order, and how its rows are headed."""
 

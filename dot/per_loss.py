@@ -139,6 +139,10 @@ class PerLossMomentum(Optimizer):
             name: torch.autograd.grad(loss, parameters, retain_graph=retain_graph or name != last, allow_unused=True)
             for name, loss in losses.items()
         }  # all of them before any is kept: a loss that fails must not leave another's gradient to be counted twice
+        if all(gradient is None for gradients in found.values() for gradient in gradients):
+            raise ValueError(
+                f"a loss must reach a parameter of this optimizer. Got {', '.join(found)}, which reach none."
+            )
         for name, gradients in found.items():
             for p, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
@@ -165,7 +169,7 @@ class PerLossMomentum(Optimizer):
                 loss = closure()
         self._check_before_step()
         for group in self.param_groups:
-            params = group["params"]
+            params = [p for p in group["params"] if p.requires_grad]  # one frozen later stays where it is
             gradients = {name: [self._take(p, name) for p in params] for name in self.losses}
             buffers = {name: [self._stored(p, f"momentum_{name}") for p in params] for name in self.losses}
             per_loss_momentum(
@@ -201,7 +205,7 @@ class PerLossMomentum(Optimizer):
         ):
             raise RuntimeError(
                 f"the gradient of {primary!r} must come from backward({primary}=...) or from .grad. "
-                "Got both: call zero_grad() before step()."
+                "Got both: call zero_grad() before backward()."
             )
         for p in parameters:
             for name in self.losses:
@@ -209,6 +213,13 @@ class PerLossMomentum(Optimizer):
                     raise RuntimeError("gradients must be dense. Got a sparse one: use an embedding with sparse=False.")
         for group in self.param_groups:
             self._momenta(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear ``.grad``, and forget what `backward` has kept; what ``step_kd`` put away stays."""
+        super().zero_grad(set_to_none)
+        for state in self.state.values():
+            for name in self.losses:
+                state.pop(f"gradient_{name}", None)
 
     def gradients(self, loss: str) -> list[Tensor | None]:
         """The gradient of a loss that the next `step` will use, for each parameter in the order of the groups.
@@ -269,7 +280,7 @@ class PerLossMomentum(Optimizer):
     def unscale_(self, scaler: torch.amp.GradScaler) -> None:
         """Divide the kept gradients of every loss by the scaler's scale; for clipping before `scaled_step`."""
         if self._view is None:
-            self._view = ScalerView(self.step)  # kept, since a scaler knows its optimizers by their id
+            self._view = ScalerView(lambda: self.step())  # kept, since a scaler knows its optimizers by their id
         own = []
         for group in self.param_groups:
             for p in group["params"]:
@@ -329,14 +340,18 @@ class PerLossMomentum(Optimizer):
         if name == self.losses[0] and self._stored(p, f"gradient_{name}") is None and p.grad is not None:
             p.grad = gradient  # the primary gradient came through .grad, and stays there
         else:
-            self.state[p][f"gradient_{name}"] = gradient
+            away = self._stored(p, f"away_{name}") is not None
+            self.state[p][f"away_{name}" if away else f"gradient_{name}"] = gradient
 
     def _kept(self, p: Tensor, name: str) -> Tensor | None:
         kept = self._stored(p, f"gradient_{name}")
+        kept = self._stored(p, f"away_{name}") if kept is None else kept
         return p.grad if kept is None and name == self.losses[0] else kept
 
     def _take(self, p: Tensor, name: str) -> Tensor | None:
-        kept = self.state.get(p, {}).pop(f"gradient_{name}", None)
+        state = self.state.get(p, {})
+        kept, away = state.pop(f"gradient_{name}", None), state.pop(f"away_{name}", None)
+        kept = away if kept is None else kept
         if name == self.losses[0] and p.grad is not None:
             kept, p.grad = p.grad, None
         return kept

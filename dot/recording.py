@@ -84,6 +84,11 @@ class ConflictRecorder:
         self._steps.cut(step - 1)  # a step is recorded before its update, under its own number from 0
         self._epochs.cut(step)
 
+    def sync(self) -> None:
+        """Have the records on the disk."""
+        self._steps.sync()
+        self._epochs.sync()
+
     def consolidate(self, path: Path, attrs: Mapping[str, Any]) -> None:
         """Write all records into one HDF5 file; the side files stay for a run to be resumed.
 

@@ -34,12 +34,16 @@ from dot.plain import read_json
 from dot.recording import ConflictRecorder, discard
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
-from landscape.files import write_whole
-from landscape.isolation import thread_count
+from landscape.files import only_writer, write_whole
+from landscape.isolation import preserve_rng, thread_count
 from landscape.progress import bar
 from landscape.provenance import command_line, digest_model, machine, now, versions
 
 _MEASURED_BATCH = 512
+_OTHER_TEACHER = (
+    "{run} must be used with the teacher that it was trained with. Got other weights in {teacher}: put those back, or "
+    "delete this run to begin again."
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,11 @@ class Run:
         return model.eval()
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run folder; one that merely holds a ``config.toml`` is not."""
+    return (path / "config.toml").exists() and (path / "environment.json").exists()
+
+
 def open_run(path: str | Path) -> Run:
     """A run folder that is there.
 
@@ -129,7 +138,7 @@ def problem(path: str | Path, split: str = "train", device: str | torch.device =
 
     Raises:
         FileNotFoundError: The run or its teacher is not there or not finished.
-        ValueError: The split is unknown.
+        ValueError: The split is unknown, or the teacher has changed since the run was trained.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test'. Got {split!r}.")
@@ -139,7 +148,10 @@ def problem(path: str | Path, split: str = "train", device: str | torch.device =
     examples: Split = getattr(data, split)
     columns = {"inputs": data.inputs(examples.images), "labels": examples.labels}
     if teacher is not None:
-        columns["teacher_logits"] = logits_of(teacher.network(data, on), data, examples)
+        network = teacher.network(data, on)
+        if digest_model(network) != read_json(run.path / "environment.json")["teacher_sha256"]:
+            raise ValueError(_OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
+        columns["teacher_logits"] = logits_of(network, data, examples)
     pieces = {name: column.split(_MEASURED_BATCH) for name, column in columns.items()}
     batches = [dict(zip(pieces, batch, strict=True)) for batch in zip(*pieces.values(), strict=True)]
     return Problem(run.network(data, on), _objective(run.config.losses.temperature), batches, split)
@@ -171,15 +183,21 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
         FileNotFoundError: The teacher is not there or not finished.
         Diverged: A loss is not finite; the last good checkpoint is kept.
         KeyboardInterrupt: It was asked to stop, and has saved where it was.
-        OSError: The folder cannot be written.
+        OSError: The folder cannot be written, or another process is training in it.
     """
     run = _claim(config, Path(root))
     if run.done:
         discard(run.path)  # what a process killed after its last write has left
         return run
-    with thread_count(config.threads):
+    with only_writer(run.path / "config.toml"), preserve_rng(None, device), thread_count(_threads(run)):
         _train(run, device, recording, label or config.name)
     return run
+
+
+def _threads(run: Run) -> int:
+    """As the configuration says, else as the run began: the last bits of sums depend on it."""
+    begun = run.path / "environment.json"
+    return run.config.threads or (int(read_json(begun)["threads"]) if begun.exists() else 0)
 
 
 def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
@@ -187,7 +205,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
     data = image_sets.load(config.data, device)
     teacher_run = run.teacher()
     teacher = None if teacher_run is None else teacher_run.network(data, device)
-    environment = _environment(run, teacher, device)
+    environment = _environment(run, teacher, device, recording)
     torch.manual_seed(config.seed)
     model = _build(config, data, device)
     recorder = ConflictRecorder(run.path, model, teacher, data, config) if teacher is not None and recording else None
@@ -213,6 +231,9 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
                 progress.update()
                 if trainer.place.epoch in config.record.checkpoints:
                     _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
+            metrics.sync()
+            if recorder is not None:
+                recorder.sync()
             _write_tensors(run.last, trainer.state())
             if stop():
                 raise KeyboardInterrupt
@@ -234,21 +255,26 @@ def _claim(config: RunConfig, root: Path) -> Run:
                 "overwritten; move the folder away, or train under another output folder."
             )
         return Run(path, config)
-    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    try:
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} cannot be made: {error.strerror}. Give another output folder.") from error
     write_whole(settings, to_toml(config).encode())
     return Run(path, config)
 
 
-def _environment(run: Run, teacher: nn.Module | None, device: torch.device) -> dict[str, Any]:
+def _environment(run: Run, teacher: nn.Module | None, device: torch.device, recording: bool) -> dict[str, Any]:
     """What the run is made with, kept in its folder from its start; the teacher must stay the same to the end."""
     path = run.path / "environment.json"
     teacher_sha256 = "" if teacher is None else digest_model(teacher)
     if path.exists():
         found: dict[str, Any] = read_json(path)
         if found["teacher_sha256"] != teacher_sha256:
+            raise ValueError(_OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
+        if found["recording"] != recording:
             raise ValueError(
-                f"{run.path} must go on with the teacher that it began with. Got other weights in "
-                f"{run.config.teacher}: put those back, or delete this run to begin again."
+                f"{run.path} must go on {'with' if found['recording'] else 'without'} recording, as it began. "
+                "Delete it to begin again."
             )
         return found
     environment = {
@@ -258,6 +284,8 @@ def _environment(run: Run, teacher: nn.Module | None, device: torch.device) -> d
         "machine": machine(device),
         "device": device.type,
         "seed": run.config.seed,
+        "threads": torch.get_num_threads(),
+        "recording": recording,
         "teacher_sha256": teacher_sha256,
     }
     write_whole(path, json.dumps(environment, indent=2).encode())

@@ -65,11 +65,12 @@ class DistillationOriented:
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update the weights; the norms are those of each loss's gradient and of their sum."""
         self.optimizer.backward(task=self._losses.w_ce * losses["ce"], distill=self._losses.w_kd * losses["kd"])
-        task, distill = ([g for g in self.optimizer.gradients(name) if g is not None] for name in self.optimizer.losses)
+        task, distill = (self.optimizer.gradients(name) for name in self.optimizer.losses)
+        pairs = [[g for g in pair if g is not None] for pair in zip(task, distill, strict=True)]
         norms = {
-            "total": torch.nn.utils.get_total_norm(torch._foreach_add(task, distill)),
-            "task": torch.nn.utils.get_total_norm(task),
-            "distill": torch.nn.utils.get_total_norm(distill),
+            "total": torch.nn.utils.get_total_norm([torch.stack(pair).sum(0) for pair in pairs if pair]),
+            "task": torch.nn.utils.get_total_norm([g for g in task if g is not None]),
+            "distill": torch.nn.utils.get_total_norm([g for g in distill if g is not None]),
         }
         self.optimizer.step()
         return norms

@@ -16,7 +16,7 @@ import torch
 
 import landscape as ls
 from dot import gallery, outcome, runs
-from dot.config import METHODS, Measuring, StudyConfig, digest, to_toml
+from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from landscape import store
@@ -32,7 +32,7 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
 
     Args:
         config: Of the study.
-        folder: Gets ``runs/``, ``figures/``, ``report.html`` and, last, ``study.json``.
+        folder: Gets ``study.toml``, ``runs/``, ``figures/``, ``report.html`` and, last, ``study.json``.
         device: To train and measure on.
 
     Raises:
@@ -43,6 +43,7 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
     """
     if (found := outcome.finished(folder, config)) is not None:
         return found
+    _claim(folder, config)
     started = time.perf_counter()
     jobs = [config.student_run(method, seed) for method in config.methods for seed in config.seeds]
     steps = 2 + 2 * len(jobs)
@@ -87,6 +88,23 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
     return found
 
 
+def _claim(folder: Path, config: StudyConfig) -> None:
+    """Keep the study's configuration in its folder; refused where another study has begun."""
+    settings = folder / "study.toml"
+    if settings.exists():
+        if digest(load_study(str(settings))) != digest(config):
+            raise ValueError(
+                f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it "
+                "is not overwritten; give another folder with -o."
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made: {error.strerror}. Give another folder.") from error
+    write_whole(settings, to_toml(config).encode())
+
+
 def measure(run: Run, use: Measuring, device: torch.device, label: str) -> None:
     """Surfaces of a trained student on its training images: a plane, and a bundle of lines for flatness.
 
@@ -116,10 +134,16 @@ def numbers(run: Run) -> Student:
             "kd": test["kd"],
             **{name: float(found.width.mean()) for name, found in widths.items()},
             "curvature": float(ls.sharpness.curvatures(lines, "ce").mean()),
-            "cosine": float(np.nanmean(conflict.cosine)) if np.isfinite(conflict.cosine).any() else float("nan"),
+            "cosine": _mean_known(conflict.cosine),
+            "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
         },
         lower_bounds=tuple(name for name, found in widths.items() if found.censored.any()),
     )
+
+
+def _mean_known(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _teacher_numbers(run: Run) -> Student:
@@ -128,9 +152,9 @@ def _teacher_numbers(run: Run) -> Student:
 
 
 def summary(config: StudyConfig, found: Outcome) -> str:
-    """What was done, in two paragraphs of text."""
+    """What was done, in paragraphs of text."""
     methods = ", ".join(METHODS[method] for method in config.methods)
-    return (
+    return (f"{config.note}\n\n" if config.note else "") + (
         f"A {config.teacher.model} teacher ({found.teacher.numbers['accuracy']:.2f} % on the test images) and "
         f"{config.student.model} students trained with {methods}, on {config.data}, {len(config.seeds)} seeds each. "
         "For a seed, methods share the initial weights, the order of the data and the schedule.\n\n"

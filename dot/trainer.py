@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from dot.config import Optimisation, RunConfig
-from dot.data.images import ImageSet, Split, batches, generator, shift
+from dot.data.images import ImageSet, Split, batches, generator, shift, upload
 from dot.losses import cross_entropy, kd_loss
 from dot.strategies import Strategy, strategy
 
 _CHECK_EVERY = 50
 _EVALUATION_BATCH = 1024
 _ADVICE = (
-    "the loss must be finite. Got {value} {where}. The last good checkpoint is kept: lower train.lr, add "
-    "train.warmup_epochs, or (DOT) use a smaller train.delta."
+    "the loss must be finite. Got {value} {where}. The checkpoint of the last good epoch, if any, is kept: lower "
+    "train.lr, add train.warmup_epochs, or (DOT) use a smaller train.delta."
 )
 
 
@@ -55,6 +55,7 @@ class Place:
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
+    seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -69,7 +70,7 @@ class Trainer:
         recorder: Told about steps and epochs.
 
     Raises:
-        ValueError: The method distils and there is no teacher, or the two have other numbers of classes.
+        ValueError: The method distils and there is no teacher, or the two have different numbers of classes.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class Trainer:
         self.strategy.optimizer.load_state_dict(state["optimizer"])
         self.place = Place(**state["place"])
         torch.set_rng_state(state["rng"].cpu())
-        if state["device_rng"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["device_rng"].cpu())
+        device = next(self.model.parameters()).device
+        if state["device_rng"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(state["device_rng"].cpu(), device)
 
     def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
         """Train to the end of the epoch under way.
@@ -127,7 +129,7 @@ class Trainer:
             Diverged: A loss is not finite.
         """
         place, use = self.place, self.config.train
-        epoch, started, images = place.epoch + 1, time.perf_counter(), 0
+        epoch, started = place.epoch + 1, time.perf_counter()
         todo = batches(len(self.data.train), use.batch_size, self.config.seed, epoch)
         unchecked: list[Tensor] = []
         self.model.train()
@@ -142,28 +144,30 @@ class Trainer:
             unchecked.append(torch.stack([losses[name].detach() for name in self.strategy.needs]).sum())
             for name, norm in norms.items():
                 place.sums[name] = place.sums.get(name, torch.zeros_like(norm)) + norm
-            place.step, place.step_in_epoch, images = place.step + 1, i + 1, images + len(todo[i])
+            place.step, place.step_in_epoch = place.step + 1, i + 1
             stopping = stop()
             if len(unchecked) == _CHECK_EVERY or stopping or i + 1 == len(todo):
                 self._check(unchecked, epoch, i + 1)
                 unchecked.clear()
             if stopping and i + 1 < len(todo):
+                place.seconds += time.perf_counter() - started
                 return None
-        seconds = time.perf_counter() - started
+        seconds = place.seconds + time.perf_counter() - started
         norms_of = {name: float(total) / len(todo) for name, total in place.sums.items()}
         self.place = Place(epoch=epoch, step=place.step)
+        numbers = {name: self.evaluate(name, split) for name, split in self._splits()}
+        for name, found in numbers.items():
+            if not all(map(math.isfinite, found.values())):
+                raise Diverged(_ADVICE.format(value=found, where=f"on the {name} images after epoch {epoch}"))
         if self.recorder is not None:
             self.recorder.epoch(place.step, self.model)
-        numbers = {name: self.evaluate(name, split) for name, split in self._splits()}
-        if not math.isfinite(numbers["train"]["ce"]):
-            raise Diverged(_ADVICE.format(value=numbers["train"]["ce"], where=f"after epoch {epoch}"))
         return {
             "epoch": epoch,
             **numbers,
             "lr": rate,
             "grad_norm": norms_of,
             "seconds": seconds,
-            "images_per_second": images / seconds,
+            "images_per_second": len(self.data.train) / seconds,
         }
 
     @torch.no_grad()
@@ -192,7 +196,7 @@ class Trainer:
 
     def _losses(self, indices: Tensor, epoch: int, i: int) -> dict[str, Tensor]:
         split = self.data.train
-        chosen = indices.to(split.labels.device)
+        chosen = upload(indices, split.labels.device)
         draw = generator(self.config.seed, epoch, i)
         inputs = self.data.inputs(shift(split.images[chosen], self.config.train.shift, draw))
         logits = self.model(inputs)

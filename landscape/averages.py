@@ -70,7 +70,7 @@ def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None =
     source = problem.iterate() if batches is None else batches
     with preserve_rng(0, problem.device), torch.no_grad(), closing(source):
         for batch in source:
-            for name, term in per_example(problem.objective(model, batch)).items():
+            for name, term in per_example(problem.objective(model, batch), batch).items():
                 values = _float64(term)
                 if len(values):
                     running.setdefault(name, _Running.start(values)).add(values)
@@ -84,15 +84,6 @@ def average_and_digest(model: nn.Module, problem: Problem) -> tuple[dict[str, Av
     digest = hashlib.sha256()
     averages = average(model, problem, _reading_along(problem, digest))
     return averages, digest.hexdigest()
-
-
-def digest_data(problem: Problem) -> str:
-    """SHA-256 of every tensor of every batch, in order."""
-    digest = hashlib.sha256()
-    with preserve_rng(0, problem.device), closing(_reading_along(problem, digest)) as source:
-        for _ in source:
-            pass
-    return digest.hexdigest()
 
 
 def _reading_along(problem: Problem, digest: hashlib._Hash) -> Generator[Any]:

@@ -163,7 +163,7 @@ def measure(
     total = batches or (len(problem.batches) if isinstance(problem.batches, Sized) else 0)
     with preserve_rng(0, problem.device), torch.enable_grad(), closing(source), bar(total, label, "batch") as progress:
         for number, batch in enumerate(islice(source, batches)):
-            losses = per_example(problem.objective(model, batch))
+            losses = per_example(problem.objective(model, batch), batch)
             a, b = (_gradient(losses, term, list(parameters.values())) for term in terms)
             grams.append(gram(a, b, index, len(layers)).cpu())
             for term, squared in zip(terms, grams[-1].sum(0)[:2], strict=True):
@@ -183,6 +183,11 @@ def _gradient(losses: Mapping[str, Tensor], term: str, parameters: list[Tensor])
     if not losses[term].requires_grad:
         raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
     gradients = torch.autograd.grad(losses[term].mean(), parameters, retain_graph=True, allow_unused=True)
+    if all(g is None for g in gradients):
+        raise ValueError(
+            f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "
+            "model that it is given?"
+        )
     return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
 
 

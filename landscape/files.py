@@ -1,10 +1,16 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # on Windows: no lock
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
@@ -29,3 +35,19 @@ def write_whole(path: str | Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold a lock that a file stands for; it ends with the process, however that ends.
+
+    Raises:
+        OSError: Another process holds it.
+    """
+    with open(path, "rb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(f"{path.parent} is being written by another process: wait for it to end.") from error
+        yield

@@ -30,7 +30,7 @@ class Problem:
         split: What the examples are, such as ``"train"``; kept as provenance.
 
     Raises:
-        TypeError: ``batches`` is a generator, which could be read only once.
+        TypeError: An argument is of another kind; or ``batches`` is a generator, which could be read only once.
         ValueError: The model has no parameters.
     """
 
@@ -40,6 +40,12 @@ class Problem:
     split: str = "unnamed"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module. Got {type(self.model).__name__}.")
+        if not callable(self.objective):
+            raise TypeError(f"objective must be a function of a model and a batch. Got {self.objective!r}.")
+        if not (isinstance(self.batches, Iterable) or callable(self.batches)):
+            raise TypeError(f"batches must be iterable, or a function. Got {type(self.batches).__name__}.")
         if isinstance(self.batches, Iterator):
             raise TypeError(
                 "batches must be iterable more than once: a DataLoader, a list, or a function that starts a new "
@@ -66,6 +72,8 @@ class Problem:
                 entries are keyword arguments of the model.
             split: What the examples are.
         """
+        if not isinstance(losses, Mapping) or not losses or not all(map(callable, losses.values())):
+            raise TypeError(f'losses must be {{name: function}}, such as {{"ce": loss}}. Got {losses!r}.')
         frozen = dict(losses)
 
         def objective(module: nn.Module, batch: Any) -> dict[str, Tensor]:
@@ -151,21 +159,31 @@ def _logits(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def per_example(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The terms of one batch, checked to be one value for each example.
+def per_example(terms: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
+    """The terms of one batch, checked to be one value for each example (or for each token, say).
 
     Raises:
         TypeError: The objective did not return a mapping of tensors.
-        ValueError: A term is not of shape ``[N]``.
+        ValueError: A term is not of shape ``[N]``, or is a single value of a batch of several examples.
     """
     if not isinstance(terms, Mapping) or not terms:
-        raise TypeError(f"objective must return {{name: tensor of shape [N]}}. Got {type(terms).__name__}.")
+        raise TypeError(f"objective must return {{name: tensor of shape [N]}}, at least one. Got {terms!r}.")
+    size = _batch_size(batch)
     for name, value in terms.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"term {name!r} must be a tensor of shape [N]. Got {type(value).__name__}.")
-        if value.ndim != 1:
+        if value.ndim != 1 or (len(value) == 1 and size > 1):
+            of = f" for a batch of {size}" if size > 1 else ""
             raise ValueError(
-                f"term {name!r} must have one value per example, shape [N]. Got shape {list(value.shape)}. "
+                f"term {name!r} must have one value per example, shape [N]. Got shape {list(value.shape)}{of}. "
                 'Use reduction="none" and average over everything but the examples.'
             )
     return dict(terms)
+
+
+def _batch_size(batch: Any) -> int:
+    """Length of the first tensor in a batch; 0 where there is none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 0
+    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return next((size for size in map(_batch_size, items) if size), 0)

@@ -152,8 +152,9 @@ class Conflict:
     def __repr__(self) -> str:
         a, b = self.terms
         known = self.cosine[~np.isnan(self.cosine)]
-        mean = f"{known.mean():+.3f}" if known.size else "undefined"
-        return (
-            f"<Conflict of {a} and {b}: {len(self.step)} records, {len(self.layers)} layers, "
-            f"mean cosine {mean}, {self.fraction_negative:.0%} negative>"
+        agree = (
+            f"mean cosine {known.mean():+.3f}, {self.fraction_negative:.0%} negative"
+            if known.size
+            else "mean cosine undefined"
         )
+        return f"<Conflict of {a} and {b}: {len(self.step)} records, {len(self.layers)} layers, {agree}>"

@@ -15,14 +15,20 @@ from scipy import stats
 from landscape import directions
 from landscape.grid import Grid1D
 from landscape.problem import Problem
+from landscape.provenance import digest_model
 from landscape.results import Array, Surface
 from landscape.surface import evaluate
 
 _RADIUS = 0.25
+_ENOUGH = 5
 
 
 class Measure(NamedTuple):
-    """A flatness number: its mean over directions and the 95 % t-interval of that mean (NaN for one direction)."""
+    """A flatness number: its mean over directions and the 95 % t-interval of that mean.
+
+    With fewer than five directions there is no interval (NaN): it would say nothing. Where the line of a direction
+    ended before the rise was reached, it counts as ``censored``, and the value is a lower bound.
+    """
 
     name: str
     value: float
@@ -31,6 +37,11 @@ class Measure(NamedTuple):
     definition: str
     censored: int
     n: int
+
+    def __str__(self) -> str:
+        interval = f" ({self.low:.3g} to {self.high:.3g})" if np.isfinite(self.low) else ""
+        bound = f"; at least: {self.censored} of the lines ended before" if self.censored else ""
+        return f"{self.name}: {self.value:.3g}{interval}, {self.n} directions{bound}"
 
 
 class Widths(NamedTuple):
@@ -116,11 +127,13 @@ def summary(
         seed: Of their directions.
 
     Raises:
-        ValueError: See `basin_widths` and `curvatures`.
+        ValueError: The surface is of other weights than the problem's; see `basin_widths` and `curvatures` too.
     """
     if surface is None:
         drawn = directions.random(problem.model, n=n_directions, seed=seed)
         surface = evaluate(problem, drawn, Grid1D(x=(-1, 1, 41)), label="flatness")
+    elif surface.attrs.get("checkpoint_sha256") != digest_model(problem.model):
+        raise ValueError("surface must be of the problem's weights. Got one of others: measure it again.")
     term = surface.terms[0] if term is None else term
     table = []
     for rise in rises:
@@ -169,5 +182,5 @@ def _reach(x: Array, values: Array, level: float) -> tuple[float, bool]:
 
 def _over_directions(name: str, values: Array, definition: str, censored: int = 0) -> Measure:
     n, mean = len(values), float(values.mean())
-    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n >= _ENOUGH else np.nan
     return Measure(name, mean, float(mean - half), float(mean + half), definition, censored, n)

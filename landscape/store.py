@@ -145,8 +145,8 @@ def describe(path: str | Path) -> dict[str, Any]:
         body = {
             "schema": SURFACE,
             "dims": dict(zip(found.dims, found.status.shape, strict=True)),
-            "x": [found.x[0], found.x[-1]],
-            "y": None if found.y is None else [found.y[0], found.y[-1]],
+            "x": [float(found.x[0]), float(found.x[-1])],
+            "y": None if found.y is None else [float(found.y[0]), float(found.y[-1])],
             "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
             "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
         }

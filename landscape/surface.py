@@ -36,9 +36,8 @@ def evaluate(
 
     The problem's model is never written to. The unperturbed weights are always evaluated, on the grid or beside it.
     With ``out`` each finished row is in the file at once: called again after an interruption, it goes on where it
-    was, and the values are the same to the last bit; called again after the end, it returns what is there. Weights,
-    data, directions and grid are compared with the file's; the objective is, by its values at the origin, only where
-    cells are pending.
+    was, and (on a CPU) the values are the same to the last bit; called again after the end, it returns what is there.
+    Weights, data, directions and grid are compared with the file's first; the objective is by its values at the origin.
 
     Args:
         problem: Model, objective and data; measured in eval mode.
@@ -61,20 +60,19 @@ def evaluate(
     found = store.load_surface(path) if path is not None and path.exists() else None
     threads = found.attrs["plan"]["threads"] if found else torch.get_num_threads()
     with thread_count(threads):
-        if found is not None:
-            _refuse_another(found, _identity(problem, directions, averages.digest_data(problem)), grid, path)
-            if found.complete:
-                return found
         walker = _Walker(problem, directions)
         origin, data_sha256 = averages.average_and_digest(walker.model, problem)
         if found is None:
-            _refuse_changing(problem, data_sha256)
+            _refuse_changing(walker, origin, data_sha256)
             surface = _allocate(problem, directions, grid, dims, sizes, origin, data_sha256)
             if path is not None:
                 store.create_surface(path, surface)
         else:
             surface = found
+            _refuse_another(surface, _identity(problem, directions, data_sha256), grid, path)
             _refuse_another_origin(surface, origin, path)
+            if surface.complete:
+                return surface
         with store.SurfaceWriter(path) if path is not None else nullcontext() as writer:
             _fill(surface, walker, list(grids.rows(grid, len(directions))), origin, writer, label)
         _warn_if_flat(surface)
@@ -135,11 +133,18 @@ def _fill(
                 writer.write(surface, [index for index, _ in todo])
 
 
-def _refuse_changing(problem: Problem, data_sha256: str) -> None:
-    if averages.digest_data(problem) != data_sha256:
+def _refuse_changing(walker: _Walker, origin: dict[str, Average], data_sha256: str) -> None:
+    """A second pass at the origin: cells can only be compared where nothing but the weights differs between them."""
+    again, digest_again = averages.average_and_digest(walker.model, walker.problem)
+    if digest_again != data_sha256:
         raise ValueError(
-            "batches must be the same at every pass, or cells could not be compared. Got other data the second time: "
-            "take random augmentation out, seed it anew in each pass, or use persistent_workers=False."
+            "batches must be the same at every pass. Got other data the second time: take random augmentation out, "
+            "seed it anew in each pass, or use persistent_workers=False."
+        )
+    if not _same(_pairs(again), _pairs(origin)):
+        raise ValueError(
+            f"objective must give the same values for the same weights and data. Got {_pairs(origin)}, then "
+            f"{_pairs(again)}: does it keep a state, or draw at random?"
         )
 
 
@@ -216,7 +221,7 @@ def _allocate(
         means={name: np.full(sizes, np.nan) for name in origin},
         sems={name: np.full(sizes, np.nan) for name in origin},
         status=np.full(sizes, PENDING, np.uint8),
-        origin={name: (average.mean, average.sem) for name, average in origin.items()},
+        origin=_pairs(origin),
         attrs=attrs,
         directions=directions,
     )
@@ -231,17 +236,21 @@ def _refuse_another(found: Surface, identity: dict[str, Any], grid: Grid, path: 
     if differing:
         raise ValueError(
             f"{path} must be of this measurement to be resumed. Got a file that differs in {', '.join(differing)}. "
-            "Write to another file, or delete this one."
+            "Write to another file."
         )
 
 
 def _refuse_another_origin(found: Surface, origin: dict[str, Average], path: Path | None) -> None:
-    now_at = {name: (average.mean, average.sem) for name, average in origin.items()}
+    now_at = _pairs(origin)
     if not _same(found.origin, now_at):
         raise ValueError(
             f"{path} must be of this measurement to be resumed: at the unperturbed weights it has {found.origin}. "
             f"Got {now_at}. The objective or the machine has changed: write to another file."
         )
+
+
+def _pairs(origin: dict[str, Average]) -> dict[str, tuple[float, float]]:
+    return {name: (average.mean, average.sem) for name, average in origin.items()}
 
 
 def _same(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]]) -> bool:

@@ -66,7 +66,9 @@ def main() -> int:
 
 def commit() -> str:
     """The commit of the checkout, or that there is none here."""
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return asked.stdout.strip() or "not a git checkout"
 
 
@@ -128,7 +130,7 @@ def dot_steps(device: torch.device) -> torch.Tensor:
             distill=0.9 * kd_loss(logits, teacher_logits, temperature=4.0),
         )
         optimizer.step()
-    return (torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before).double().cpu()
+    return (torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before).cpu().double()
 
 
 def digits_study(device: torch.device, recipe: str) -> dict[str, Any]:
@@ -178,7 +180,8 @@ def surface_cell(name: str, device: torch.device) -> Callable[[], None]:
 
 
 def median_seconds(call: Callable[[], None], device: torch.device, small: bool) -> float:
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    waits = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}
+    wait = waits.get(device.type, lambda: None)
     taken = []
     for _ in range(3 if small or device.type == "cpu" else 20):
         started = time.perf_counter()

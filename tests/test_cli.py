@@ -210,7 +210,7 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(dot.cli.reproduce, "load_study", shrunk)
 
     def after_train() -> None:
-        shutil.copytree("runs", "quick/runs")  # the same students, trained once
+        shutil.copytree("runs", "quick/runs", ignore=shutil.ignore_patterns("*convnet4*"))  # students, trained once
 
     def after_reproduce() -> None:
         shutil.copytree("quick", "studies/digits-quick")
@@ -392,7 +392,10 @@ def test_interrupting_is_status_130(call: Any, monkeypatch: pytest.MonkeyPatch) 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dot.cli.doctor.run", interrupt)
-    assert_one_line(call("doctor"), 130, "interrupted. What was finished is kept: run the same command to go on.")
+    monkeypatch.setattr("dot.cli.train.run", interrupt)
+    assert_one_line(call("doctor"), 130, "interrupted. Run it again.")
+    kept = "interrupted. What was finished is kept: run the same command to go on."
+    assert_one_line(call("train digits"), 130, kept)
 
 
 # Files that are not what they should be
@@ -590,7 +593,7 @@ def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> No
         assert (found["kind"], found["files"]) == wanted
         assert all(Path(path).stat().st_size > 5000 for path in wanted[1])
     found = strict(call(["explore", *(f / "surface.h5" for f in both), "-o", "page.html", "--json"]).out)
-    assert found == {"page": "page.html", "surfaces": ["KD+DOT", "CE"]}
+    assert found == {"page": "page.html", "surfaces": ["CE", "KD+DOT"]}
 
 
 @functools.cache
@@ -679,3 +682,22 @@ def test_a_temporary_folder_that_is_not_there(call: Any, here: Path, monkeypatch
     said = call("doctor")
     assert said.status == 1
     assert "set TMPDIR elsewhere" in said.out
+
+
+def test_files_of_ones_own_networks_keep_apart(here: Path, finished: Path, call: Any) -> None:
+    """Two files of one name are two networks, whatever lies beside them."""
+    surface, lines = (students(finished)[0] / name for name in ("surface.h5", "lines.h5"))
+    for name in ("a", "b"):
+        (here / name).mkdir()
+        (here / name / "config.toml").write_text("[mine]\n")  # the user's own, not a run's
+        shutil.copy(surface, here / name)
+        shutil.copy(lines, here / name)
+    found = strict(call("explore a/surface.h5 b/surface.h5 --json").out)
+    assert found["surfaces"] == ["a/surface", "b/surface"]
+    assert call("plot a/lines.h5 b/lines.h5").status == 0
+
+
+def test_the_options_of_a_run_do_not_go_with_a_problem(call: Any) -> None:
+    for options in ("--split test", "--device cpu"):
+        said = call(f"surface --problem my_network:problem {options}")
+        assert_one_line(said, 2, "--split and --device go with a run folder")

@@ -51,7 +51,7 @@ def _interpolation(problem, folder):
 
 MEASUREMENTS = [_surface, _file, _conflict, _some_batches, _summary, _interpolation]
 # With three batches a cell: at the origin; or on the grid, after its first row.
-INTERRUPTED = [(_surface, 2), (_file, 2), (_summary, 2), (_conflict, 2), (_surface, 14), (_file, 14), (_summary, 14)]
+INTERRUPTED = [(_surface, 2), (_file, 2), (_summary, 2), (_conflict, 2), (_surface, 17), (_file, 17), (_summary, 17)]
 
 
 class _Loader(DataLoader):

@@ -497,7 +497,9 @@ def test_backward_leaves_an_older_grad_alone_and_step_refuses_it(
     with pytest.raises(RuntimeError, match=r"'task' must come from backward\(task=...\) or from \.grad"):
         opt.step()
     assert_same(net, before, atol=0)
-    opt.zero_grad()  # as the message says
+    opt.zero_grad()
+    task, distill = net.losses(x)  # as the message says: zero_grad, then backward
+    opt.backward(task=task, distill=distill)
     assert_kept(opt, truth)
 
 
@@ -510,10 +512,12 @@ def test_grad_that_comes_after_backward_is_refused(
     task, distill = net.losses(x)
     opt.backward(task=task, distill=distill)
     net.head.bias.grad = torch.ones_like(net.head.bias)
-    with pytest.raises(RuntimeError, match=r"Got both: call zero_grad\(\) before step\(\)"):
+    with pytest.raises(RuntimeError, match=r"Got both: call zero_grad\(\) before backward\(\)"):
         opt.step()
     assert_same(net, before, atol=0)  # not even the first group
     opt.zero_grad()
+    task, distill = net.losses(x)
+    opt.backward(task=task, distill=distill)
     assert_kept(opt, truth)
     opt.step()
     for p, t, k in zip(before.parameters(), truth["task"], truth["distill"], strict=True):
@@ -1174,7 +1178,7 @@ def test_swapping_the_losses_is_turning_delta_around(device: torch.device, seed:
         ({"momentum": 0.3, "delta": -0.31}, r"delta must be at most momentum \(0.3\) in size. Got -0.31"),
         ({"delta": math.nan}, r"delta must be at most momentum .*Got nan"),
         ({"delta": 0.1}, r"momentum \+ \|delta\| must be below 1. Got 0.9 \+ 0.1: .*grow without bound.*diverge"),
-        ({"delta": -0.2}, r"momentum \+ \|delta\| must be below 1. Got 0.9 \+ 0.2: .*Use \|delta\| < 0.1, such as"),
+        ({"delta": -0.2}, r"momentum \+ \|delta\| must be below 1. Got 0.9 \+ 0.2: .*Use \|delta\| < 0.1"),
     ],
 )
 @pytest.mark.parametrize("where", ["all", "group", "added"])
@@ -1276,3 +1280,37 @@ def test_the_random_cases_cover_what_they_should() -> None:
     assert seen[2] == {(True, False), (False, False)}
     assert seen[3] == {(False, True), (False, False)}
     assert seen[4] == {(False, False)}
+
+
+def test_zero_grad_forgets_what_backward_kept_and_not_what_step_kd_put_away(net: TwoHeads, x: Tensor) -> None:
+    opt = DOT(net.parameters(), lr=0.1)
+    task, distill = net.losses(x)
+    opt.backward(task=task * float("nan"), distill=distill)
+    opt.zero_grad()
+    assert opt.gradients("task") == opt.gradients("distill") == [None] * 6
+    _, distill = net.losses(x)
+    distill.backward()
+    opt.step_kd()
+    opt.zero_grad()
+    assert any(g is not None for g in opt.gradients("distill"))
+    assert DOT(net.parameters(), lr=0.1).load_state_dict(opt.state_dict()) is None
+    opt.discard()
+    assert opt.gradients("distill") == [None] * 6
+
+
+def test_a_parameter_frozen_later_stays_where_it_is(net: TwoHeads, x: Tensor) -> None:
+    opt = DOT(net.parameters(), lr=0.1, weight_decay=0.1)
+    for frozen in (False, True):
+        net.body.requires_grad_(not frozen)
+        before = [p.detach().clone() for p in net.body.parameters()]
+        task, distill = net.losses(x)
+        opt.backward(task=task, distill=distill)
+        opt.step()
+        moved = [not torch.equal(a, b) for a, b in zip(before, net.body.parameters(), strict=True)]
+        assert moved == [not frozen] * len(moved)
+
+
+def test_losses_of_another_network_are_refused(net: TwoHeads, x: Tensor) -> None:
+    task, distill = copy.deepcopy(net).losses(x)
+    with pytest.raises(ValueError, match=r"a loss must reach a parameter of this optimizer\. Got task, distill"):
+        DOT(net.parameters(), lr=0.1).backward(task=task, distill=distill)

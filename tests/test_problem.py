@@ -163,16 +163,17 @@ def test_from_loss_says_what_a_batch_must_be(batch, message):
 @pytest.mark.parametrize(
     ("terms", "error", "message"),
     [
-        (torch.ones(3), TypeError, r"objective must return \{name: tensor of shape \[N\]\}. Got Tensor"),
+        (torch.ones(3), TypeError, r"objective must return \{name: tensor of shape \[N\]\}, at least one. Got tensor"),
         ({}, TypeError, "objective must return"),
         ({"ce": 1.0}, TypeError, "term 'ce' must be a tensor of shape .N.. Got float"),
         ({"ce": torch.ones(())}, ValueError, r"term 'ce'.*Got shape \[\].*reduction=\"none\""),
         ({"ok": torch.ones(3), "kd": torch.ones(3, 2)}, ValueError, r"term 'kd'.*Got shape \[3, 2\]"),
+        ({"ce": torch.ones(1)}, ValueError, r"term 'ce'.*Got shape \[1\] for a batch of 3"),
     ],
 )
 def test_a_term_is_one_value_per_example(terms, error, message):
     with pytest.raises(error, match=message):
-        per_example(terms)
+        per_example(terms, torch.ones(3, 2))
     problem = ls.Problem(nn.Linear(2, 2), lambda model, batch: terms, [(torch.ones(3, 2),)])
     with pytest.raises(error, match=message):
         ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))

@@ -25,6 +25,7 @@ from dot.data.images import Split
 from dot.journal import Journal
 from dot.runs import Run, load_checkpoint
 from dot.trainer import Trainer
+from landscape.files import only_writer
 
 
 @functools.cache
@@ -191,7 +192,7 @@ def test_a_changed_teacher_is_refused(half: Path, job: RunConfig, root: Path) ->
     weights["fc.bias"][0] += 1e-3
     safetensors.torch.save_file(weights, path)
     before = tiny.mtimes(half)
-    with pytest.raises(ValueError, match="must go on with the teacher that it began with") as caught:
+    with pytest.raises(ValueError, match="must be used with the teacher that it was trained with") as caught:
         runs.train(job, root, CPU)
     assert job.teacher in str(caught.value)
     assert tiny.mtimes(half) == before
@@ -426,3 +427,16 @@ def test_the_global_random_state_and_threads_decide_nothing(root: Path, job: Run
         torch.set_num_threads(threads)
     assert tiny.differences(found, _finished() / job.name) == []
     assert to_toml(job) == (found / "config.toml").read_text()
+
+
+def test_a_run_goes_on_recorded_or_not_as_it_began(half: Path, job: RunConfig, root: Path) -> None:
+    with pytest.raises(ValueError, match="must go on with recording, as it began"):
+        runs.train(job, root, CPU, recording=False)
+    assert (half / "conflict.jsonl").exists()
+    assert runs.train(job, root, CPU).conflict.exists()
+
+
+def test_one_process_at_a_time_trains_in_a_folder(half: Path, job: RunConfig, root: Path) -> None:
+    with only_writer(half / "config.toml"), pytest.raises(OSError, match="is being written by another process"):
+        runs.train(job, root, CPU)
+    assert runs.train(job, root, CPU).done

@@ -163,10 +163,10 @@ def test_a_round_bowl_is_as_curved_as_its_weights_are_long_in_every_direction(de
     """Filter normalisation gives every direction the length of the weights, so no direction differs."""
     problem = _problem(3.0, device)
     curvature = 3.0 * float(problem.model.w.detach().square().sum())
-    table = {row.name: row for row in summary(problem, n_directions=4, rises=(0.5,))}
+    table = {row.name: row for row in summary(problem, n_directions=5, rises=(0.5,))}
     assert set(table) == {"width at +0.5", "curvature"}
     row = table["curvature"]
-    assert (row.n, row.censored) == (4, 0)
+    assert (row.n, row.censored) == (5, 0)
     assert [row.value, row.low, row.high] == pytest.approx([curvature] * 3, rel=1e-9)
     width = table["width at +0.5"]
     assert width.value == pytest.approx(2 * math.sqrt(1.0 / curvature), rel=0.1)

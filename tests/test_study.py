@@ -59,7 +59,7 @@ def strict(text: str) -> Any:
 
 def test_all_the_files_are_there(config: StudyConfig) -> None:
     folder = tiny.finished_study()
-    assert {path.name for path in folder.iterdir()} == {"figures", "report.html", "runs", "study.json"}
+    assert {path.name for path in folder.iterdir()} == {"figures", "report.html", "runs", "study.json", "study.toml"}
     wanted = {f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")} | {"explore.html"}
     assert {path.name for path in (folder / "figures").iterdir()} == wanted
     jobs = [config.student_run(method, seed) for method in METHODS for seed in (0, 1)]
@@ -128,6 +128,7 @@ def recomputed(run: Path) -> tuple[dict[str, float], set[str]]:
         found["curvature"] = statistics.fmean(2 * np.polyfit(x[near], line[near], 2)[0] for line in lines)
     with h5py.File(run / "conflict.h5") as file:
         found["cosine"] = statistics.fmean(file["cosine"][()])
+        found["cosine_heldout"] = statistics.fmean(file["heldout/cosine"][()])
     return found, bounds
 
 
@@ -218,7 +219,7 @@ def test_the_figures_of_the_report_are_those_of_the_folder() -> None:
 def test_the_way_through_both_losses_is_that_of_the_metrics() -> None:
     found = sorted((tiny.finished_study() / "runs").glob("kd-*convnet4*"))
     groups = gallery.by_method([runs.open_run(path) for path in found])
-    assert list(groups) == ["KD+DOT", "KD+SGD"], "in the order in which they come"
+    assert list(groups) == ["KD+SGD", "KD+DOT"], "in the order of METHODS"
     for name, ways in gallery.paths(groups).items():
         for run, (ce, kd) in zip(groups[name], ways, strict=True):
             lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -334,7 +335,7 @@ def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pyt
     assert [record.getMessage() for record in caplog.records] == [f"[{i}/4] {s}" for i, s in enumerate(steps, 1)]
     table = {row[0]: row[1] for row in outcome.table(found.students)}
     assert table["seeds (n)"] == "1"
-    assert table["gradient cosine"] == "undefined"
+    assert table["gradient cosine, training"] == "undefined"
     assert re.fullmatch(r"\d+\.\d\d", table["test accuracy (%)"])
     again = outcome.finished(folder, config)
     assert again is not None
@@ -352,3 +353,35 @@ def test_a_run_without_measurements_has_no_numbers(folder: Path) -> None:
     (run.path / "lines.h5").unlink()
     with pytest.raises(FileNotFoundError, match=f"expected a file at {run.path}/lines.h5"):
         study.numbers(run)
+
+
+def test_one_seed_is_shown_of_every_method_in_whatever_order_they_come() -> None:
+    folders = [runs.open_run(path) for path in (tiny.finished_study() / "runs").glob("*convnet4*")]
+    for order in (folders, folders[::-1]):
+        groups = gallery.by_method(order)
+        assert [[run.config.seed for run in group] for group in groups.values()] == [[0, 1]] * 3
+        meanings = " ".join(picture.meaning for picture in gallery.pictures(groups))
+        assert meanings.count("(seed 0)") == 3
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_no_group() -> None:
+    folder = tiny.finished_study() / "runs"
+    teacher = next(folder.glob("ce-resnet8-*"))
+    student = next(folder.glob("ce-convnet4-*"))
+    with pytest.raises(ValueError, match="must differ in their seed alone.*differ in model"):
+        gallery.by_method([runs.open_run(path) for path in (teacher, student)])
+    first, second = (
+        next(run for run in map(runs.open_run, folder.glob(f"{method}-convnet4-*")) if run.config.seed == seed)
+        for method, seed in (("ce", 0), ("kd-dot", 1))
+    )
+    with pytest.raises(ValueError, match="must have a seed in common"):
+        gallery.by_method([first, second])
+
+
+def test_a_study_under_way_keeps_its_folder(tmp_path: Path) -> None:
+    config, other = tiny.config(tmp_path), tiny.config(tmp_path, RECIPE.replace("epochs = 2", "epochs = 1"))
+    folder = tmp_path / "study"
+    study._claim(folder, config)
+    study._claim(folder, config)
+    with pytest.raises(ValueError, match=f"{folder} must hold the study 'tiny' of this recipe"):
+        study.reproduce(other, folder, CPU)

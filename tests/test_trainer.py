@@ -328,7 +328,9 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path: Path, monkeypat
         return run_epoch(self, stop)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "run_epoch", poisoned)
-    with pytest.raises(Diverged, match=r"in epoch 2, step 1 of it\. The last good checkpoint is kept"):
+    with pytest.raises(
+        Diverged, match=r"in epoch 2, step 1 of it\. The checkpoint of the last good epoch, if any, is kept"
+    ):
         runs.train(job, root, CPU)
     folder = root / job.name
     state = load_checkpoint(folder / "checkpoints" / "last.pt")

@@ -55,7 +55,7 @@ def find_problem(run: str, problem: str, split: str, device: str) -> tuple[Probl
     """What a verb measures, and the folder where its result goes by default.
 
     Raises:
-        UsageError: Neither or both are given.
+        UsageError: Neither or both are given, or options of a run with a problem.
         ValueError: ``problem`` is no ``module:function`` that returns a Problem.
         FileNotFoundError: The run is not there.
     """
@@ -64,7 +64,9 @@ def find_problem(run: str, problem: str, split: str, device: str) -> tuple[Probl
     if run:
         from dot import devices, runs
 
-        return runs.problem(run, split, devices.pick(device)), Path(run)
+        return runs.problem(run, split or "train", devices.pick(device or "auto")), Path(run)
+    if split or device:
+        raise UsageError("--split and --device go with a run folder. Got --problem, whose function chooses both.")
     return _call(problem), Path()
 
 
@@ -74,22 +76,32 @@ def _call(path: str) -> Problem:
     module, colon, function = path.partition(":")
     if not (module and colon and function):
         raise ValueError(f"--problem must be module:function, such as my_network:problem. Got {path!r}.")
-    sys.path.insert(0, os.getcwd())  # a file beside the user, as `python -m` would find it
+    here = os.getcwd()
+    sys.path.insert(0, here)  # a file beside the user, as `python -m` would find it; its own imports too
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--problem must name a function that can be imported. Got {path!r}: {error}.") from error
-    finally:
-        sys.path.pop(0)
     found = make()
     if not isinstance(found, Problem):
         raise ValueError(f"{path} must return a landscape.Problem. Got {type(found).__name__}.")
     return found
 
 
-def label_of(path: Path) -> str:
-    """How a result file is named in a figure: by the method of its run folder, else by its own name."""
-    from dot.config import METHODS, load_run
+def by_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Result files by how they are named in a figure.
 
-    settings = path.parent / "config.toml"
-    return METHODS[load_run(settings).method] if settings.exists() else path.stem
+    Those in run folders by their method, in the order of their seeds; others each by its own path.
+
+    Raises:
+        ValueError: Runs of a method differ in more than their seed.
+    """
+    from dot import gallery, runs
+
+    owners = {path: runs.open_run(path.parent) for path in paths if runs.is_run(path.parent)}
+    named: dict[str, list[Path]] = {}
+    if owners:
+        files = {run.path: path for path, run in owners.items()}
+        groups = gallery.by_method(list(owners.values()))
+        named = {name: [files[run.path] for run in group] for name, group in groups.items()}
+    return named | {str(path.with_suffix("")): [path] for path in paths if path not in owners}

@@ -33,10 +33,10 @@ class Options(Common):
     """Names of two differentiable terms."""
     batches: int | None = None
     """How many batches to read; all by default."""
-    split: Literal["train", "test"] = "train"
-    """Which images of the run."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps; --problem chooses its own."""
+    split: Literal["train", "test", ""] = ""
+    """Which images of a run; train by default."""
+    device: str = ""
+    """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:

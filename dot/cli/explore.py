@@ -1,4 +1,4 @@
-"""Write one self-contained page with surfaces side by side in 3-D, to turn around in the browser without a network."""
+"""Write one self-contained page with surfaces side by side in 3-D, to rotate in the browser without a network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply, at_least_one, label_of
+from dot.cli._shared import Common, Output, Reply, at_least_one, by_name
 
 EXAMPLES = (
     "explore studies/digits-quick/runs/*/surface.h5 -o surfaces.html",
@@ -21,11 +21,11 @@ class Options(Common):
     """Options of ``explore``."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One to six surface files; of each method the first is shown."""
+    """One to six surface files; of each method the smallest seed is shown."""
     output: Output = None
     """The page; explore.html by default."""
-    term: str = "ce"
-    """Which term."""
+    term: str = ""
+    """Which term; the first by default."""
 
 
 def run(options: Options) -> Reply:
@@ -34,9 +34,7 @@ def run(options: Options) -> Reply:
     import landscape as ls
     from landscape import report, store
 
-    surfaces: dict[str, ls.Surface] = {}
-    for path in options.files:
-        surfaces.setdefault(label_of(path), store.load_surface(path))
+    surfaces = {name: store.load_surface(paths[0]) for name, paths in by_name(options.files).items()}
     page = options.output or Path("explore.html")
-    report.write(page, ls.explore(surfaces, term=options.term).to_html())
+    report.write(page, ls.explore(surfaces, term=options.term or next(iter(surfaces.values())).terms[0]).to_html())
     return Reply(str(page), {"page": str(page), "surfaces": list(surfaces)})

@@ -60,7 +60,9 @@ def describe(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} must end in one of {', '.join(readers)}, or be a folder. Got {path.suffix or 'none'}."
         )
-    found: dict[str, Any] = readers[path.suffix](path)
+    found = readers[path.suffix](path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must be a file of this package. Got JSON of another kind.")
     return found
 
 
@@ -69,6 +71,8 @@ def _folder(path: Path) -> dict[str, Any]:
 
     if (path / "study.json").exists():
         return {"kind": "study"} | describe(path / "study.json")
+    if (path / "study.toml").exists():
+        return {"kind": "study, not finished"} | _recipe(path / "study.toml")
     run = open_run(path)
     epochs = run.metrics
     return {

@@ -22,12 +22,15 @@ VERBS = {
     "surface": "measure a loss surface of a run, or of your own network",
     "conflict": "measure how the gradients of two terms agree",
     "plot": "draw result files as PDF and PNG",
-    "explore": "a page with surfaces to turn around in the browser",
+    "explore": "a page with surfaces to rotate in the browser",
     "report": "a page with the table and figures of measured runs",
     "info": "say what a file or folder holds",
     "doctor": "check this machine and installation",
 }
 """Verbs and what each does; the module of a verb has its name."""
+
+RESUMED = ("reproduce", "train", "surface")
+"""Verbs that go on where they were interrupted."""
 
 PROGRAM = "dot-landscape"
 
@@ -56,12 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, status = _options(verb, module, rest)
     if options is None:
         return status
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("dot").setLevel(logging.INFO)
     try:
         reply = module.run(options)
         print(to_json(reply.data) if options.json else reply.text, flush=True)
     except KeyboardInterrupt:
-        return _fail(130, "interrupted. What was finished is kept: run the same command to go on.")
+        kept = "What was finished is kept: run the same command to go on." if verb in RESUMED else "Run it again."
+        return _fail(130, f"interrupted. {kept}")
     except BrokenPipeError:  # the reader has left, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -100,7 +105,8 @@ def _overview() -> str:
     return (
         f"usage: {PROGRAM} VERB [OPTIONS]     ({PROGRAM} VERB --help for the options of a verb)\n\n"
         "Shows what a training method does to the optimisation of a network: loss surfaces,\n"
-        "flatness and gradient conflict of students trained with CE, KD+SGD and KD+DOT.\n\n"
+        "flatness and gradient conflict, of any torch module and of students trained with CE,\n"
+        "KD+SGD and KD+DOT.\n\n"
         f"verbs:\n{verbs}\n\nexamples:\n  {PROGRAM} reproduce\n  {PROGRAM} reproduce --quick -o quick"
     )
 

@@ -1,18 +1,19 @@
 """Draw result files as one figure, in PDF and PNG.
 
 The kind of figure follows from the files: contours of planes, curves of lines, the cosine of conflict files; run
-folders give their way through task and distillation loss. Files of one method are taken as its seeds.
+folders give task loss against distillation loss over training. Files of one method are taken as its seeds; of planes
+the smallest seed of each method is drawn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply, at_least_one, label_of
+from dot.cli._shared import Common, Output, Reply, at_least_one, by_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +35,8 @@ class Options(Common):
     """File name without its ending; the kind of figure by default."""
     kind: Kind = "auto"
     """Which figure."""
-    term: str = "ce"
-    """Which term of surfaces."""
+    term: str = ""
+    """Which term of surfaces; their first by default."""
 
 
 def run(options: Options) -> Reply:
@@ -59,24 +60,27 @@ def _draw(options: Options) -> tuple[str, Figure]:
                 raise ValueError(f"files must be of one kind. Got run folders, and {path}.")
         _expect(options.kind, ("auto", "tradeoff"), "run folders")
         return "tradeoff", ls.plot.tradeoff(gallery.paths(gallery.by_method(list(map(runs.open_run, options.files)))))
-    found: dict[str, list[ls.Surface | ls.Conflict]] = {}
-    for path in options.files:
-        found.setdefault(label_of(path), []).append(ls.load(path))
-    flat = [result for results in found.values() for result in results]
+    loaded = {path: ls.load(path) for path in options.files}
+    flat = list(loaded.values())
     if all(isinstance(result, ls.Conflict) for result in flat):
         _expect(options.kind, ("auto", "cosine", "layers"), "conflict files")
         kind = "cosine" if options.kind == "auto" else options.kind
-        return kind, getattr(ls.plot, kind)(found)
+        return kind, getattr(ls.plot, kind)(_named(loaded))
     if not all(isinstance(result, ls.Surface) for result in flat):
         raise ValueError("files must be of one kind. Got surface and conflict files together.")
+    term = options.term or flat[0].terms[0]
     if all(result.y is None for result in flat if isinstance(result, ls.Surface)):
         _expect(options.kind, ("auto", "curves"), "lines")
-        return "curves", ls.plot.curves(found, term=options.term)  # type: ignore[arg-type]
+        return "curves", ls.plot.curves(_named(loaded), term=term)
     if any(result.y is None for result in flat if isinstance(result, ls.Surface)):
         raise ValueError("files must be of one kind. Got planes and lines together.")
     _expect(options.kind, ("auto", "contour"), "planes")
-    first = {name: results[0] for name, results in found.items()}
-    return "contour", ls.plot.contour(first, term=options.term)  # type: ignore[arg-type]
+    first = {name: results[0] for name, results in _named(loaded).items()}
+    return "contour", ls.plot.contour(first, term=term)
+
+
+def _named(loaded: dict[Path, Any]) -> dict[str, list[Any]]:
+    return {name: [loaded[path] for path in paths] for name, paths in by_name(list(loaded)).items()}
 
 
 def _expect(kind: str, possible: tuple[str, ...], what: str) -> None:

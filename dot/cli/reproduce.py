@@ -48,7 +48,8 @@ def run(options: Options) -> Reply:
     else:
         done = f"nothing to do: this study is finished ({len(found.students)} students, made by: {found.command})"
     report = folder / found.report
-    text = (
+    note = f"{config.note}\n\n" if config.note else ""
+    text = note + (
         f"{outcome.as_text(outcome.table(found.students))}\n\n"
         "mean ± standard deviation over n seeds; widths and curvature of the task loss on the training images,\n"
         f"in filter norms\n\n{done}\nreport: {report}\nfigures: {folder / 'figures'}"

@@ -41,10 +41,10 @@ class Options(Common):
     """Whether biases and normalisation layers stay put."""
     seed: int = 0
     """Of the directions."""
-    split: Literal["train", "test"] = "train"
-    """Which images of the run."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps; --problem chooses its own."""
+    split: Literal["train", "test", ""] = ""
+    """Which images of a run; train by default."""
+    device: str = ""
+    """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:

@@ -31,8 +31,6 @@ class Options(Common):
     """Folder of the run folders; runs by default."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    recording: bool = True
-    """Record gradient conflict while training; it changes no weight."""
 
 
 def run(options: Options) -> Reply:
@@ -43,7 +41,7 @@ def run(options: Options) -> Reply:
 
     root, device = options.output or Path("runs"), devices.pick(options.device)
     runs.train(study.teacher_run(), root, device, label="teacher")
-    done = runs.train(job, root, device, recording=options.recording)
+    done = runs.train(job, root, device)
     last = done.metrics[-1]
     text = f"{done.path}: epoch {last['epoch']}, test accuracy {100 * last['test']['accuracy']:.2f} %"
     return Reply(text, {"run": str(done.path), "last": last})

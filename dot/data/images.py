@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,8 +64,14 @@ class ImageSet:
 
     def inputs(self, images: Tensor) -> Tensor:
         """Normalised float32 inputs ``[N, C, H, W]`` of uint8 images."""
-        mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = self._scale
         return (images.float() / self.white - mean) / std
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        device = self.train.images.device  # made once: a copy to a GPU in each step would wait for it
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (self.mean, self.std))
+        return mean, std
 
 
 def generator(*key: int) -> torch.Generator:
@@ -77,6 +84,11 @@ def generator(*key: int) -> torch.Generator:
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Indices of each batch of an epoch, in an order that depends on the seed and the epoch only."""
     return list(torch.randperm(n, generator=generator(seed, epoch)).split(batch_size))
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device, without waiting for what the device is doing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def shift(images: Tensor, pixels: int, draw: torch.Generator) -> Tensor:
@@ -92,5 +104,5 @@ def shift(images: Tensor, pixels: int, draw: torch.Generator) -> Tensor:
     n, _, height, width = images.shape
     padded = F.pad(images, (pixels,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    down, right = torch.randint(0, 2 * pixels + 1, (2, n), generator=draw).to(images.device)
+    down, right = upload(torch.randint(0, 2 * pixels + 1, (2, n), generator=draw), images.device)
     return windows[torch.arange(n, device=images.device), :, down, right]
