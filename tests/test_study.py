@@ -368,7 +368,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_no_group() -> None:
     folder = tiny.finished_study() / "runs"
     teacher = next(folder.glob("ce-resnet8-*"))
     student = next(folder.glob("ce-convnet4-*"))
-    with pytest.raises(ValueError, match="must differ in their seed alone.*differ in model"):
+    with pytest.raises(ValueError, match=r"must differ in their seed alone.*differ in model"):
         gallery.by_method([runs.open_run(path) for path in (teacher, student)])
     first, second = (
         next(run for run in map(runs.open_run, folder.glob(f"{method}-convnet4-*")) if run.config.seed == seed)
