@@ -307,12 +307,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: It is not a checkpoint of plain data, or is cut short.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{path} must be a checkpoint of plain tensors. Got one that is cut short, or that would run code when "
             f"loaded, which was refused ({_first_line(error)}). Delete the file to train this run from its start."
         ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} must be a checkpoint of this package. Got {type(state).__name__}: delete the file.")
     return state
 
 
