@@ -82,8 +82,12 @@ def generator(*key: int) -> torch.Generator:
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Indices of each batch of an epoch, in an order that depends on the seed and the epoch only."""
-    return list(torch.randperm(n, generator=generator(seed, epoch)).split(batch_size))
+    """Indices of each batch of an epoch, in an order that depends on the seed and the epoch only.
+
+    Batches differ in size by one at most and hold at most ``batch_size``: a rest of two images, say, would be a step
+    whose batch norm rests on two images.
+    """
+    return list(torch.randperm(n, generator=generator(seed, epoch)).tensor_split(-(-n // batch_size)))
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
