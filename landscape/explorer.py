@@ -17,10 +17,11 @@ from landscape.results import PENDING, Array, Surface
 
 _COLUMNS = 3
 _SCENE_HEIGHT = 400
+_LABELS = 7
 _TITLE_HEIGHT = 110
 _FONT = "system-ui, sans-serif"
 # Far enough that no axis title is cut off, high enough to look into a minimum.
-_CAMERA = {"eye": {"x": 1.65, "y": 2.0, "z": 1.45}, "center": {"x": 0.08, "y": -0.06, "z": -0.12}}
+_CAMERA = {"eye": {"x": 2.2, "y": 2.7, "z": 1.9}, "center": {"x": 0.02, "y": -0.01, "z": -0.12}}
 _AXIS_FONTS = {"title_font_size": 11, "tickfont_size": 10}
 # Shading by slope alone: highlights and shadows would be read as values.
 _LIGHT = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.0, "fresnel": 0.0}
@@ -61,7 +62,7 @@ def explore(surfaces: Surface | Mapping[str, Surface], *, term: str) -> go.Figur
         figure.update_scenes(
             xaxis=_coordinate_axis("x", surface),
             yaxis=_coordinate_axis("y", surface),
-            zaxis={**heights, **_AXIS_FONTS},
+            zaxis={**heights, **_AXIS_FONTS, "title_text": ""},  # the colour bar names it
             aspectmode="cube",
             camera=_CAMERA,
             **place,
@@ -132,6 +133,7 @@ def _height_axis(low: float, high: float, term: str, log: bool) -> dict[str, obj
         margin = 0.02 * (high - low) or 1.0
         return {"title_text": label, "range": [low - margin, high + margin]}
     levels = round_levels(low, high, log=True)
+    levels = levels[::2] if len(levels) > _LABELS else levels  # more would overlap on an axis seen from afar
     return {
         "title_text": f"{label} (log scale)",
         "range": [np.log10(low) - 0.02, np.log10(high) + 0.02],

@@ -46,7 +46,7 @@ def test_a_wide_range_is_drawn_as_its_logarithm_and_says_so():
     figure = explore({"CE": one}, term="ce")
     np.testing.assert_allclose(10.0 ** figure.data[0].z, one.values("ce"))
     axis = figure.layout.scene.zaxis
-    assert axis.title.text == "ce (log scale)"
+    assert figure.layout.coloraxis.colorbar.title.text == "ce (log scale)"
     np.testing.assert_allclose(10.0 ** np.array(axis.tickvals), [float(text) for text in axis.ticktext])
 
 
@@ -112,7 +112,7 @@ def test_hostile_terms_are_escaped():
     one = plane()
     one.means, one.sems = {HOSTILE: one.means["ce"]}, {HOSTILE: one.sems["ce"]}
     figure = explore({"CE": one}, term=HOSTILE)
-    shown = [figure.layout.title.text, figure.layout.scene.zaxis.title.text, figure.data[0].text[0][0]]
+    shown = [figure.layout.title.text, figure.layout.coloraxis.colorbar.title.text, figure.data[0].text[0][0]]
     for text in shown:
         assert html.escape(HOSTILE, quote=False) in text
         assert "<script>" not in text

@@ -250,7 +250,7 @@ def test_cosine_line_is_the_mean_over_seeds_at_the_steps_all_have():
         band_edges(ax.collections[0]),
         [np.minimum(a.cosine[2:], b.cosine[:4]), np.maximum(a.cosine[2:], b.cosine[:4])],
     )
-    assert ax.get_title(loc="left") == "KD+DOT: mean of 2 seeds (band: lowest to highest), 4 steps"
+    assert ax.get_title(loc="left") == "KD+DOT: mean of 2 seeds (band: lowest to highest), 4 records"
 
 
 def test_cosine_leaves_a_step_without_one_open():

@@ -46,6 +46,6 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
     ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     ax.plot(steps, mean, color=look.color, linewidth=1.0)
     spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
-    title = f"{name}: mean of {count(len(seeds), 'seed')}{spread}, {count(len(steps), 'step')}"
+    title = f"{name}: mean of {count(len(seeds), 'seed')}{spread}, {count(len(steps), 'record')}"
     ax.set_title(title, loc="left", fontsize=9)
     tidy(ax)
