@@ -83,7 +83,7 @@ class DOT(PerLossMomentum):
         Raises:
             RuntimeError: It was called before without a `step` in between, so that ``.grad`` may mix both losses.
         """
-        parameters = [p for group in self.param_groups for p in group["params"]]
+        parameters = self._parameters()
         if any(self._kept(p, "distill") is not None for p in parameters):
             raise RuntimeError(
                 "step_kd() must be called once before each step(). Got a second call: .grad may hold both losses. "

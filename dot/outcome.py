@@ -84,12 +84,17 @@ def finished(folder: Path, config: StudyConfig) -> Outcome | None:
         return None
     raw: dict[str, Any] = read_json(path)
     if raw.get("config_sha256") != digest(config):
-        raise ValueError(
-            f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it is "
-            "not overwritten; give another folder with -o."
-        )
+        raise another_study(folder, config)
     found = Outcome(**raw | {"teacher": _student(raw["teacher"]), "students": tuple(map(_student, raw["students"]))})
     return found if (folder / found.report).exists() else None
+
+
+def another_study(folder: Path, config: StudyConfig) -> ValueError:
+    """The refusal of a folder in which another study was begun."""
+    return ValueError(
+        f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it is not "
+        "overwritten; give another folder with -o."
+    )
 
 
 def _student(raw: dict[str, Any]) -> Student:

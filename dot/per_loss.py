@@ -131,7 +131,7 @@ class PerLossMomentum(Optimizer):
                 raise ValueError(f"{name} must be a scalar tensor with a gradient. Got {_describe(loss)}.")
         if not losses:
             raise ValueError(f"backward needs at least one of {', '.join(self.losses)}. Got none.")
-        parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        parameters = [p for p in self._parameters() if p.requires_grad]
         if not parameters:
             raise ValueError("backward needs a parameter that requires a gradient. Got none: all are frozen.")
         last = list(losses)[-1]
@@ -198,7 +198,7 @@ class PerLossMomentum(Optimizer):
             raise RuntimeError(
                 "step() must not be called by a scaler. Got scaler.step(optimizer): use scaled_step(scaler)."
             )
-        parameters = [p for group in self.param_groups for p in group["params"]]
+        parameters = self._parameters()
         primary = self.losses[0]
         if any(self._stored(p, f"gradient_{primary}") is not None for p in parameters) and any(
             p.grad is not None for p in parameters
@@ -227,9 +227,8 @@ class PerLossMomentum(Optimizer):
         Raises:
             ValueError: An unknown name.
         """
-        if loss not in self.losses:
-            raise ValueError(f"loss must be one of {', '.join(self.losses)}. Got {loss!r}.")
-        return [self._kept(p, loss) for group in self.param_groups for p in group["params"]]
+        self._check_loss(loss)
+        return [self._kept(p, loss) for p in self._parameters()]
 
     def momentum_buffers(self, loss: str) -> list[Tensor | None]:
         """The momentum buffer of a loss for each parameter, in the order of the groups; None where there is none.
@@ -237,9 +236,8 @@ class PerLossMomentum(Optimizer):
         Raises:
             ValueError: An unknown name.
         """
-        if loss not in self.losses:
-            raise ValueError(f"loss must be one of {', '.join(self.losses)}. Got {loss!r}.")
-        return [self._stored(p, f"momentum_{loss}") for group in self.param_groups for p in group["params"]]
+        self._check_loss(loss)
+        return [self._stored(p, f"momentum_{loss}") for p in self._parameters()]
 
     @torch.no_grad()
     def clip_grad_norm_(self, max_norm: float, of: str = "sum") -> Tensor:
@@ -264,11 +262,10 @@ class PerLossMomentum(Optimizer):
             raise ValueError(f"of must be 'sum' or one of {', '.join(self.losses)}. Got {of!r}.")
         names = self.losses if of == "sum" else (of,)
         kept: dict[Tensor, dict[str, Tensor]] = {}
-        for group in self.param_groups:
-            for p in group["params"]:
-                found = {name: g for name in names if (g := self._kept(p, name)) is not None}
-                if found:
-                    kept[p] = found
+        for p in self._parameters():
+            found = {name: g for name in names if (g := self._kept(p, name)) is not None}
+            if found:
+                kept[p] = found
         totals = [torch.stack(list(found.values())).sum(0) for found in kept.values()]
         norm = torch.nn.utils.get_total_norm(totals)
         scale = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
@@ -282,12 +279,11 @@ class PerLossMomentum(Optimizer):
         if self._view is None:
             self._view = ScalerView(lambda: self.step())  # kept, since a scaler knows its optimizers by their id
         own = []
-        for group in self.param_groups:
-            for p in group["params"]:
-                for name in self.losses:
-                    if (gradient := self._kept(p, name)) is not None:
-                        own.append(gradient.contiguous().clone())  # unscaled in place; autograd may share it
-                        self._keep(p, name, own[-1])
+        for p in self._parameters():
+            for name in self.losses:
+                if (gradient := self._kept(p, name)) is not None:
+                    own.append(gradient.contiguous().clone())  # unscaled in place; autograd may share it
+                    self._keep(p, name, own[-1])
         self._view.show(own)
         scaler.unscale_(self._view)  # type: ignore[arg-type]
         self._unscaled = True
@@ -309,10 +305,9 @@ class PerLossMomentum(Optimizer):
     def discard(self) -> None:
         """Forget the gradients kept since the last `step`, ``.grad`` included: for a loop that skips a step."""
         self._unscaled = False
-        for group in self.param_groups:
-            for p in group["params"]:
-                for name in self.losses:
-                    self._take(p, name)
+        for p in self._parameters():
+            for name in self.losses:
+                self._take(p, name)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load buffers, kept gradients and settings from `state_dict`.
@@ -332,6 +327,13 @@ class PerLossMomentum(Optimizer):
                     f"state must be of the losses {', '.join(self.losses)}. Got a group without {missing}."
                 ) from None
         super().load_state_dict(state_dict)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _check_loss(self, loss: str) -> None:
+        if loss not in self.losses:
+            raise ValueError(f"loss must be one of {', '.join(self.losses)}. Got {loss!r}.")
 
     def _stored(self, p: Tensor, key: str) -> Tensor | None:
         return self.state.get(p, {}).get(key)  # without making an entry for a parameter that no loss has reached

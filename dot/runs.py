@@ -12,7 +12,6 @@ runs/<method>-<model>-<hash8>/
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +29,14 @@ from dot.data.images import ImageSet, Split
 from dot.interrupt import deferred_interrupt
 from dot.journal import Journal
 from dot.losses import cross_entropy, kd_loss
-from dot.plain import read_json
+from dot.plain import read_json, to_json
 from dot.recording import ConflictRecorder, discard
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
 from landscape.files import only_writer, write_whole
 from landscape.isolation import preserve_rng, thread_count
 from landscape.progress import bar
-from landscape.provenance import command_line, digest_model, machine, now, versions
+from landscape.provenance import digest_model, stamp
 
 _MEASURED_BATCH = 512
 _OTHER_TEACHER = (
@@ -277,18 +276,14 @@ def _environment(run: Run, teacher: nn.Module | None, device: torch.device, reco
                 "Delete it to begin again."
             )
         return found
-    environment = {
-        "created_at": now(),
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(device),
+    environment = stamp(device) | {
         "device": device.type,
         "seed": run.config.seed,
         "threads": torch.get_num_threads(),
         "recording": recording,
         "teacher_sha256": teacher_sha256,
     }
-    write_whole(path, json.dumps(environment, indent=2).encode())
+    write_whole(path, to_json(environment).encode())
     return environment
 
 

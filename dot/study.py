@@ -93,10 +93,7 @@ def _claim(folder: Path, config: StudyConfig) -> None:
     settings = folder / "study.toml"
     if settings.exists():
         if digest(load_study(str(settings))) != digest(config):
-            raise ValueError(
-                f"{folder} must hold the study {config.name!r} of this recipe. Got one of another configuration: it "
-                "is not overwritten; give another folder with -o."
-            )
+            raise outcome.another_study(folder, config)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -137,8 +137,9 @@ class Trainer:
             rate = learning_rate(use, epoch, i, len(todo))
             for group in self.strategy.optimizer.param_groups:
                 group["lr"] = rate
-            losses = self._losses(todo[i], epoch, i)
-            if self.recorder is not None and self.recorder.wants(place.step):
+            recorded = self.recorder is not None and self.recorder.wants(place.step)
+            losses = self._losses(todo[i], epoch, i, both=recorded)
+            if self.recorder is not None and recorded:
                 self.recorder.step(place.step, losses, self.strategy.optimizer)
             norms = self.strategy.step(losses)
             unchecked.append(torch.stack([losses[name].detach() for name in self.strategy.needs]).sum())
@@ -194,15 +195,14 @@ class Trainer:
     def _splits(self) -> tuple[tuple[str, Split], tuple[str, Split]]:
         return ("train", self.data.train), ("test", self.data.test)
 
-    def _losses(self, indices: Tensor, epoch: int, i: int) -> dict[str, Tensor]:
+    def _losses(self, indices: Tensor, epoch: int, i: int, *, both: bool) -> dict[str, Tensor]:
         split = self.data.train
         chosen = upload(indices, split.labels.device)
         draw = generator(self.config.seed, epoch, i)
         inputs = self.data.inputs(shift(split.images[chosen], self.config.train.shift, draw))
         logits = self.model(inputs)
         losses = {"ce": cross_entropy(logits, split.labels[chosen])}
-        recorded = self.recorder is not None and self.recorder.wants(self.place.step)
-        if self.teacher is not None and (recorded or "kd" in self.strategy.needs):
+        if self.teacher is not None and (both or "kd" in self.strategy.needs):
             with torch.no_grad():
                 teacher_logits = self.teacher(inputs)
             losses["kd"] = kd_loss(logits, teacher_logits, self.config.losses.temperature)

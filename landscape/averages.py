@@ -72,8 +72,11 @@ def average(model: nn.Module, problem: Problem, batches: Generator[Any] | None =
         for batch in source:
             for name, term in per_example(problem.objective(model, batch), batch).items():
                 values = _float64(term)
-                if len(values):
-                    running.setdefault(name, _Running.start(values)).add(values)
+                if not len(values):
+                    continue
+                if name not in running:
+                    running[name] = _Running.start(values)
+                running[name].add(values)
     if not running:
         raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
     return {name: sums.finish() for name, sums in running.items()}

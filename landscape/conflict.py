@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from landscape.isolation import preserve_rng
 from landscape.problem import Problem, per_example
 from landscape.progress import bar
-from landscape.provenance import command_line, digest_model, machine, now, versions
+from landscape.provenance import digest_model, stamp
 from landscape.results import Array, Conflict
 
 
@@ -192,11 +192,4 @@ def _gradient(losses: Mapping[str, Tensor], term: str, parameters: list[Tensor])
 
 
 def _provenance(problem: Problem) -> dict[str, Any]:
-    return {
-        "created_at": now(),
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(problem.device),
-        "checkpoint_sha256": digest_model(problem.model),
-        "split": problem.split,
-    }
+    return stamp(problem.device) | {"checkpoint_sha256": digest_model(problem.model), "split": problem.split}

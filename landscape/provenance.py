@@ -49,6 +49,11 @@ def machine(device: torch.device) -> str:
     return f"{platform.machine()}, {os.cpu_count()} CPU cores" + (", MPS" if device.type == "mps" else "")
 
 
+def stamp(device: torch.device) -> dict[str, Any]:
+    """What every result says of its making: when, by which command, with which versions, on what kind of machine."""
+    return {"created_at": now(), "command": command_line(), "versions": versions(), "machine": machine(device)}
+
+
 def update_digest(digest: hashlib._Hash, name: str, value: Any) -> None:
     """Add a value with its name: tensors and arrays with dtype and shape, plain values, and containers of these.
 

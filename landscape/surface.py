@@ -20,7 +20,7 @@ from landscape.grid import Grid, Grid2D
 from landscape.isolation import thread_count
 from landscape.problem import Problem
 from landscape.progress import bar
-from landscape.provenance import command_line, digest_model, machine, now, versions
+from landscape.provenance import digest_model, stamp
 from landscape.results import DONE, NOT_FINITE, PENDING, Surface
 
 
@@ -199,10 +199,7 @@ def _allocate(
             raise ValueError(f"term {name!r} must be finite at the unperturbed weights. Got {average.mean}.")
     counts = {name: average.n for name, average in origin.items()}
     attrs = {
-        "created_at": now(),
-        "command": command_line(),
-        "versions": versions(),
-        "machine": machine(problem.device),
+        **stamp(problem.device),
         "seed": -1 if directions.seed is None else directions.seed,
         "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
         "plan": {

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -26,6 +26,20 @@ class Common:
     """Print the result on stdout as JSON."""
     debug: bool = False
     """Show the traceback of an error."""
+
+
+@dataclass(frozen=True)
+class Measured(Common):
+    """Options of the verbs that measure: what, and where."""
+
+    run: Annotated[str, tyro.conf.Positional] = ""
+    """A run folder."""
+    problem: str = ""
+    """Instead of a run: module:function, which returns a landscape.Problem."""
+    split: Literal["train", "test", ""] = ""
+    """Which images of a run; train by default."""
+    device: str = ""
+    """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ def at_least_one(paths: Sequence[Path], what: str) -> None:
         raise UsageError(f"expected at least one {what}. Got none.")
 
 
-def find_problem(run: str, problem: str, split: str, device: str) -> tuple[Problem, Path]:
+def find_problem(what: Measured) -> tuple[Problem, Path]:
     """What a verb measures, and the folder where its result goes by default.
 
     Raises:
@@ -59,15 +73,16 @@ def find_problem(run: str, problem: str, split: str, device: str) -> tuple[Probl
         ValueError: ``problem`` is no ``module:function`` that returns a Problem.
         FileNotFoundError: The run is not there.
     """
-    if bool(run) == bool(problem):
-        raise UsageError("expected a run folder, or --problem module:function. Got " + ("both." if run else "neither."))
-    if run:
+    if bool(what.run) == bool(what.problem):
+        came = "both" if what.run else "neither"
+        raise UsageError(f"expected a run folder, or --problem module:function. Got {came}.")
+    if what.run:
         from dot import devices, runs
 
-        return runs.problem(run, split or "train", devices.pick(device or "auto")), Path(run)
-    if split or device:
+        return runs.problem(what.run, what.split or "train", devices.pick(what.device or "auto")), Path(what.run)
+    if what.split or what.device:
         raise UsageError("--split and --device go with a run folder. Got --problem, whose function chooses both.")
-    return _call(problem), Path()
+    return _call(what.problem), Path()
 
 
 def _call(path: str) -> Problem:
@@ -76,8 +91,7 @@ def _call(path: str) -> Problem:
     module, colon, function = path.partition(":")
     if not (module and colon and function):
         raise ValueError(f"--problem must be module:function, such as my_network:problem. Got {path!r}.")
-    here = os.getcwd()
-    sys.path.insert(0, here)  # a file beside the user, as `python -m` would find it; its own imports too
+    sys.path.insert(0, os.getcwd())  # a file beside the user, as `python -m` would find it; its own imports too
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

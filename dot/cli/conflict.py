@@ -7,11 +7,8 @@ training is in the run folder already, as conflict.h5.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-import tyro
-
-from dot.cli._shared import Common, Output, Reply, find_problem
+from dot.cli._shared import Measured, Output, Reply, find_problem
 
 EXAMPLES = (
     "conflict runs/kd-dot-convnet8-* --split test",
@@ -20,23 +17,15 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Options(Common):
+class Options(Measured):
     """Options of ``conflict``."""
 
-    run: Annotated[str, tyro.conf.Positional] = ""
-    """A run folder."""
-    problem: str = ""
-    """Instead of a run: module:function, which returns a landscape.Problem."""
     output: Output = None
     """HDF5 file; conflict-measured.h5 in the run folder (or here, for --problem) by default."""
     terms: tuple[str, str] = ("ce", "kd")
     """Names of two differentiable terms."""
     batches: int | None = None
     """How many batches to read; all by default."""
-    split: Literal["train", "test", ""] = ""
-    """Which images of a run; train by default."""
-    device: str = ""
-    """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:
@@ -44,7 +33,7 @@ def run(options: Options) -> Reply:
     import landscape as ls
     from landscape import store
 
-    problem, folder = find_problem(options.run, options.problem, options.split, options.device)
+    problem, folder = find_problem(options)
     out = options.output or folder / "conflict-measured.h5"
     found = ls.conflict.measure(problem, options.terms, options.batches)
     found.save(out)

@@ -7,11 +7,9 @@ the file at once; the same command goes on after an interruption.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from dot.cli._shared import Common, Output, Reply, find_problem
+from dot.cli._shared import Measured, Output, Reply, find_problem
 
 EXAMPLES = (
     "surface runs/kd-dot-convnet8-* --x -1 1 11 --y -1 1 11",
@@ -20,13 +18,9 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Options(Common):
+class Options(Measured):
     """Options of ``surface``."""
 
-    run: Annotated[str, tyro.conf.Positional] = ""
-    """A run folder."""
-    problem: str = ""
-    """Instead of a run: module:function, which returns a landscape.Problem."""
     output: Output = None
     """HDF5 file; surface.h5 or lines.h5 in the run folder (or here, for --problem) by default."""
     x: tuple[float, float, int] = (-1.0, 1.0, 21)
@@ -41,10 +35,6 @@ class Options(Common):
     """Whether biases and normalisation layers stay put."""
     seed: int = 0
     """Of the directions."""
-    split: Literal["train", "test", ""] = ""
-    """Which images of a run; train by default."""
-    device: str = ""
-    """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:
@@ -53,7 +43,7 @@ def run(options: Options) -> Reply:
     from landscape import store
 
     grid = ls.Grid1D(options.x) if options.lines else ls.Grid2D(options.x, options.y)
-    problem, folder = find_problem(options.run, options.problem, options.split, options.device)
+    problem, folder = find_problem(options)
     out = options.output or folder / ("lines.h5" if options.lines else "surface.h5")
     drawn = ls.directions.random(
         problem.model,
