@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from landscape import conflict, directions, sharpness
-from landscape.grid import Grid1D, Grid2D
+from landscape.grid import Grid1D, Grid2D, LogAxis, Path
 from landscape.problem import Problem
 from landscape.results import Conflict, Surface
 from landscape.store import load
@@ -29,6 +29,8 @@ __all__ = [
     "Conflict",
     "Grid1D",
     "Grid2D",
+    "LogAxis",
+    "Path",
     "Problem",
     "Surface",
     "conflict",

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from landscape import modules
 from landscape.isolation import preserve_rng
 from landscape.problem import Problem, per_example
 from landscape.progress import bar
@@ -60,7 +61,7 @@ def decompose(a: Tensor, b: Tensor) -> Parts:
 
 def layers_of(model: nn.Module) -> dict[str, str]:
     """The module that owns each parameter, ``{parameter name: module name}``; a tied one counts once."""
-    return {name: name.rpartition(".")[0] or "(root)" for name, _ in model.named_parameters()}
+    return {name: modules.owner(name) for name, _ in model.named_parameters()}
 
 
 def gram(a: Sequence[Tensor], b: Sequence[Tensor], layer: Sequence[int], n_layers: int) -> Tensor:

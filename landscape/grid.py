@@ -1,25 +1,68 @@
-"""Where a surface is sampled: one or two axes through the weights."""
+"""Where a surface is sampled: one or two axes through the weights, or a path, and in which order."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from landscape.results import Array
 
-Axis = tuple[float, float, int]
-"""``(first, last, points)``, both ends included, in units of the direction."""
+Cell = tuple[tuple[int, ...], tuple[float, ...]]
+"""A cell's index in the arrays, and its coordinate along every direction."""
+
+_COARSE = 0.05
+"""Share of a plane's cells that the coarsest picture may take, as long as it has 5 x 5."""
+
+
+@dataclass(frozen=True)
+class LogAxis:
+    """Coordinates that grow by a constant factor on both sides of an exact 0, to see many scales at once.
+
+    Args:
+        smallest: Magnitude of the coordinates next to 0, in units of the direction.
+        largest: Magnitude of the first and last coordinate.
+        points: How many on each side, at least 2.
+        both_sides: Whether negative coordinates are taken too.
+
+    Raises:
+        ValueError: The magnitudes are not finite, positive and increasing, or there are too few points.
+    """
+
+    smallest: float
+    largest: float
+    points: int
+    both_sides: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest < self.largest < math.inf:
+            raise ValueError(
+                f"a LogAxis must run from a small to a larger magnitude above 0. Got {self.smallest} to {self.largest}."
+            )
+        if int(self.points) != self.points or self.points < 2:
+            raise ValueError(f"a LogAxis must have a whole number of points, at least 2 a side. Got {self.points}.")
+
+    @property
+    def coordinates(self) -> Array:
+        """``[2 points + 1]``, or ``[points + 1]`` on one side."""
+        side = np.geomspace(self.smallest, self.largest, int(self.points))
+        return np.concatenate([-side[::-1] if self.both_sides else [], [0.0], side])
+
+
+Axis = tuple[float, float, int] | LogAxis
+"""``(first, last, points)``, evenly spaced with both ends included, in units of the direction; or a `LogAxis`."""
 
 
 def coordinates(axis: Axis, name: str) -> Array:
-    """Evenly spaced coordinates ``[points]`` with an exact 0 on symmetric axes.
+    """Coordinates of an axis, evenly spaced with an exact 0 on symmetric axes, or those of a `LogAxis`.
 
     Raises:
         ValueError: The axis is empty, reversed or not finite, or is symmetric with an even number of points.
     """
+    if isinstance(axis, LogAxis):
+        return axis.coordinates
     if len(axis) != 3:
         raise ValueError(f"{name} must be (first, last, points), such as (-1, 1, 51). Got {axis!r}.")
     first, last, points = axis
@@ -90,37 +133,135 @@ class Grid2D:
         return coordinates(self.y, "y")
 
 
-Grid = Grid1D | Grid2D
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Points in the space of several directions, one after the other: a curve between two networks, a training run.
+
+    Args:
+        x: What the points are plotted against, ``[k]``, increasing: the curve's parameter, the epoch.
+        points: Coordinates along each of ``n`` directions, ``[k, n]``.
+
+    Raises:
+        ValueError: The shapes do not fit, ``x`` does not increase, or a number is not finite.
+    """
+
+    x: ArrayLike
+    points: ArrayLike
+
+    def __post_init__(self) -> None:
+        x, points = np.array(self.x, np.float64), np.array(self.points, np.float64)
+        if x.ndim != 1 or len(x) < 2 or points.ndim != 2 or len(points) != len(x):
+            raise ValueError(
+                f"a Path needs x [k] and points [k, n], k at least 2. Got {list(x.shape)} and {list(points.shape)}."
+            )
+        if not (np.isfinite(x).all() and np.isfinite(points).all() and (np.diff(x) > 0).all()):
+            raise ValueError("a Path needs finite points and an x that increases. Got others.")
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "points", points)
+
+    @property
+    def xs(self) -> Array:
+        """What the points are plotted against, ``[k]``."""
+        return np.asarray(self.x)
+
+    @property
+    def ys(self) -> None:
+        """A path has no second axis."""
+        return None
+
+    @property
+    def coordinates(self) -> Array:
+        """The points, ``[k, n]``."""
+        return np.asarray(self.points)
+
+
+Grid = Grid1D | Grid2D | Path
 
 
 def shape(grid: Grid, n_directions: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and sizes of the axes of a surface on ``grid``.
 
     Raises:
-        ValueError: A plane was asked for with another number of directions than two.
+        ValueError: The grid is for another number of directions.
     """
     if isinstance(grid, Grid2D):
         if n_directions != 2:
             raise ValueError(f"Grid2D needs two directions. Got {n_directions}. Use directions.random(model, n=2).")
         return ("y", "x"), (len(grid.ys), len(grid.xs))
+    if isinstance(grid, Path):
+        if n_directions != grid.coordinates.shape[1]:
+            raise ValueError(f"the Path has {grid.coordinates.shape[1]} coordinates. Got {n_directions} directions.")
+        return ("x",), (len(grid.xs),)
     if n_directions == 1:
         return ("x",), (len(grid.xs),)
     return ("direction", "x"), (n_directions, len(grid.xs))
 
 
-def rows(grid: Grid, n_directions: int) -> Iterator[list[tuple[tuple[int, ...], tuple[float, ...]]]]:
-    """The cells, a row at a time: each cell's index in the arrays and its coordinate along every direction.
+def units(grid: Grid, n_directions: int, *, coarse_to_fine: bool = False) -> list[list[Cell]]:
+    """The cells in the order of their evaluation, in units that are written to the file together.
 
-    A single line is as many rows as it has points, so that an interruption loses one point at most.
+    A unit is a row of a plane or one line of a bundle; of a single line or path it is a cell, so that an interruption
+    loses one point at most.
+
+    Args:
+        grid: Where.
+        n_directions: How many directions there are.
+        coarse_to_fine: Whether a coarse picture of the whole comes first (of a plane: from about 5 % of the cells) and
+            each further level halves the spacing; a unit is then the part of a row that belongs to one level.
     """
+    rows = _rows(grid, n_directions)
+    if not coarse_to_fine:
+        return rows
+    levels = [_levels(size) for size in shape(grid, n_directions)[1]]
+    if not isinstance(grid, Grid2D):
+        levels[:-1] = [np.zeros_like(level) for level in levels[:-1]]  # every line of a bundle from the start
+    found = []
+    for level in range(max(int(of_axis.max()) for of_axis in levels) + 1):
+        for row in rows:
+            now = [cell for cell in row if max(of[i] for of, i in zip(levels, cell[0], strict=True)) == level]
+            found += [now] if now else []
+    return found
+
+
+def _rows(grid: Grid, n_directions: int) -> list[list[Cell]]:
     xs = grid.xs
     if isinstance(grid, Grid2D):
-        for j, y in enumerate(grid.ys):
-            yield [((j, i), (float(x), float(y))) for i, x in enumerate(xs)]
-    elif n_directions == 1:
-        for i, x in enumerate(xs):
-            yield [((i,), (float(x),))]
-    else:
-        for k in range(n_directions):
-            along = np.eye(n_directions)[k]
-            yield [((k, i), tuple(float(x) * along)) for i, x in enumerate(xs)]
+        return [[((j, i), (float(x), float(y))) for i, x in enumerate(xs)] for j, y in enumerate(grid.ys)]
+    if isinstance(grid, Path):
+        return [[((i,), tuple(map(float, point)))] for i, point in enumerate(grid.coordinates)]
+    if n_directions == 1:
+        return [[((i,), (float(x),))] for i, x in enumerate(xs)]
+    along = np.eye(n_directions)
+    return [[((k, i), tuple(float(x) * along[k])) for i, x in enumerate(xs)] for k in range(n_directions)]
+
+
+def _levels(size: int) -> np.ndarray:
+    """At which refinement each index of an axis comes in: 0 for the coarsest, which holds the ends and the middle."""
+    index = np.arange(size)
+    ends = (index == 0) | (index == size - 1)
+
+    def taken(stride: int) -> np.ndarray:
+        return ends | ((index - size // 2) % stride == 0)
+
+    stride = 1
+    while taken(stride).sum() > max(5, math.sqrt(_COARSE) * size):
+        stride *= 2
+    level, levels = 0, np.full(size, -1)
+    while stride:
+        levels[taken(stride) & (levels < 0)] = level
+        level, stride = level + 1, stride // 2
+    return levels
+
+
+def finest(done: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The indices along each axis of the finest regular part of a grid in which every cell is done.
+
+    Args:
+        done: Which cells are, in the shape of the grid.
+    """
+    levels = [_levels(size) for size in done.shape]
+    for level in range(max(int(of_axis.max()) for of_axis in levels), -1, -1):
+        kept = tuple(np.flatnonzero(of_axis <= level) for of_axis in levels)
+        if done[np.ix_(*kept)].all():
+            return kept
+    return tuple(np.arange(0) for _ in levels)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import modules
+
 Objective = Callable[[nn.Module, Any], Mapping[str, Tensor]]
 """``objective(model, batch)`` gives each term per example: ``{"ce": [N], "kd": [N], "correct": [N]}``."""
 
@@ -22,7 +24,8 @@ class Problem:
     """A model, an objective over its outputs, and the batches to average over.
 
     Args:
-        model: Any module. It is never written to: measurements run on a private copy, in eval mode.
+        model: Any module; of ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` the network inside
+            counts. It is never written to: measurements run on a private copy, in eval mode.
         objective: Gives each term per example, ``{"ce": [N], ...}``, so that uneven batches average exactly and
             several terms cost one forward pass. It must use the model it is given.
         batches: Whatever can be iterated more than once (a ``DataLoader``, a list), or a function without arguments
@@ -31,7 +34,7 @@ class Problem:
 
     Raises:
         TypeError: An argument is of another kind; or ``batches`` is a generator, which could be read only once.
-        ValueError: The model has no parameters.
+        ValueError: The model has no parameters, or lazy ones.
     """
 
     model: nn.Module
@@ -40,8 +43,8 @@ class Problem:
     split: str = "unnamed"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module. Got {type(self.model).__name__}.")
+        object.__setattr__(self, "model", modules.unwrap(self.model))
+        modules.check(self.model)
         if not callable(self.objective):
             raise TypeError(f"objective must be a function of a model and a batch. Got {self.objective!r}.")
         if not (isinstance(self.batches, Iterable) or callable(self.batches)):
@@ -51,8 +54,6 @@ class Problem:
                 "batches must be iterable more than once: a DataLoader, a list, or a function that starts a new "
                 "iteration. Got a generator. Pass the function that makes it, or list(...) of it."
             )
-        if next(self.model.parameters(), None) is None:
-            raise ValueError(f"model must have parameters to move along. Got {type(self.model).__name__} without any.")
 
     @classmethod
     def from_loss(
@@ -110,14 +111,7 @@ class Problem:
 
     def private_copy(self) -> nn.Module:
         """A deep copy of the model in eval mode that needs no gradients; the one that measurements write to."""
-        try:
-            model = copy.deepcopy(self.model)
-        except Exception as error:
-            raise ValueError(
-                f"model must be one that copy.deepcopy can copy, since the original is never written to. "
-                f"Got {type(self.model).__name__}: {error}. Detach the tensors kept as attributes, or rebuild it."
-            ) from error
-        return model.eval().requires_grad_(False)
+        return modules.private_copy(self.model)
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

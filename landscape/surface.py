@@ -74,7 +74,7 @@ def evaluate(
             if surface.complete:
                 return surface
         with store.SurfaceWriter(path) if path is not None else nullcontext() as writer:
-            _fill(surface, walker, list(grids.rows(grid, len(directions))), origin, writer, label)
+            _fill(surface, walker, grids.units(grid, len(directions)), origin, writer, label)
         _warn_if_flat(surface)
     return surface
 
@@ -108,15 +108,15 @@ def _state(model: torch.nn.Module) -> dict[str, Tensor]:
 def _fill(
     surface: Surface,
     walker: _Walker,
-    rows: list[list[tuple[tuple[int, ...], tuple[float, ...]]]],
+    units: list[list[grids.Cell]],
     origin: dict[str, Average],
     writer: store.SurfaceWriter | None,
     label: str,
 ) -> None:
     with bar(surface.status.size, label, "cell") as progress:
         progress.update(int((surface.status != PENDING).sum()))
-        for row in rows:
-            todo = [(index, point) for index, point in row if surface.status[index] == PENDING]
+        for unit in units:
+            todo = [(index, point) for index, point in unit if surface.status[index] == PENDING]
             for index, point in todo:
                 cell = walker.averages_at(point) if any(point) else origin
                 if cell.keys() != surface.means.keys():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import landscape as ls
-from landscape.grid import coordinates, rows, shape
+from landscape.grid import coordinates, shape, units
 
 
 @given(last=st.floats(1e-6, 1e6), half=st.integers(1, 200))
@@ -97,15 +97,15 @@ def test_shapes_keep_their_axes():
 
 def test_rows_of_a_plane_hold_each_cell_once_at_its_own_coordinates():
     grid = ls.Grid2D(x=(-1, 1, 3), y=(0, 3, 4))
-    cells = dict(cell for row in rows(grid, 2) for cell in row)
+    cells = dict(cell for row in units(grid, 2) for cell in row)
     assert cells == {(j, i): (x, y) for j, y in enumerate([0, 1, 2, 3]) for i, x in enumerate([-1, 0, 1])}
-    assert [len(row) for row in rows(grid, 2)] == [3] * 4
+    assert [len(row) for row in units(grid, 2)] == [3] * 4
 
 
 def test_rows_of_a_line_are_its_points_and_of_a_bundle_its_lines():
     grid = ls.Grid1D(x=(-1, 1, 3))
-    assert list(rows(grid, 1)) == [[((0,), (-1,))], [((1,), (0,))], [((2,), (1,))]]
-    assert list(rows(grid, 2)) == [
+    assert list(units(grid, 1)) == [[((0,), (-1,))], [((1,), (0,))], [((2,), (1,))]]
+    assert list(units(grid, 2)) == [
         [((0, 0), (-1, 0)), ((0, 1), (0, 0)), ((0, 2), (1, 0))],
         [((1, 0), (0, -1)), ((1, 1), (0, 0)), ((1, 2), (0, 1))],
     ]

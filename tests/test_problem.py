@@ -91,7 +91,7 @@ def test_the_private_copy_is_apart_in_eval_mode_and_needs_no_gradients(device):
 
 def test_a_model_that_cannot_be_copied_is_named():
     model = nn.Linear(2, 2)
-    model.activation = model(torch.ones(1, 2))
+    model.seen = [model(torch.ones(1, 2))]
     with pytest.raises(ValueError, match=r"copy\.deepcopy can copy.*Got Linear: .*Detach the tensors"):
         ls.Problem(model, objective, [1]).private_copy()
 
