@@ -33,7 +33,7 @@ from dot.plain import read_json, to_json
 from dot.recording import ConflictRecorder, discard
 from dot.trainer import Trainer, logits_of
 from landscape import Problem
-from landscape.files import only_writer, write_whole
+from landscape.files import claim, write_whole
 from landscape.isolation import preserve_rng, thread_count
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
@@ -188,7 +188,7 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
     if run.done:
         discard(run.path)  # what a process killed after its last write has left
         return run
-    with only_writer(run.path / "config.toml"), preserve_rng(None, device), thread_count(_threads(run)):
+    with claim(run.path), preserve_rng(None, device), thread_count(_threads(run)):
         _train(run, device, recording, label or config.name)
     return run
 

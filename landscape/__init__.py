@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape import conflict, directions, sharpness
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
-from landscape.problem import Problem
+from landscape.problem import PerToken, Problem
 from landscape.results import Conflict, Surface
 from landscape.store import load
 from landscape.surface import evaluate
@@ -31,6 +31,7 @@ __all__ = [
     "Grid2D",
     "LogAxis",
     "Path",
+    "PerToken",
     "Problem",
     "Surface",
     "conflict",

@@ -7,7 +7,7 @@ products of the two gradients with themselves and with each other (their Gram ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from landscape import modules
+from landscape.batches import count
 from landscape.isolation import preserve_rng
-from landscape.problem import Problem, per_example
+from landscape.problem import PerToken, Problem, Term, per_example
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import Array, Conflict
@@ -161,7 +162,7 @@ def measure(
     index = [layers.index(owner[name]) for name in parameters]
     grams: list[Tensor] = []
     source = problem.iterate()
-    total = batches or (len(problem.batches) if isinstance(problem.batches, Sized) else 0)
+    total = batches or (count(problem.batches))
     with preserve_rng(0, problem.device), torch.enable_grad(), closing(source), bar(total, label, "batch") as progress:
         for number, batch in enumerate(islice(source, batches)):
             losses = per_example(problem.objective(model, batch), batch)
@@ -178,12 +179,13 @@ def measure(
     return result
 
 
-def _gradient(losses: Mapping[str, Tensor], term: str, parameters: list[Tensor]) -> list[Tensor]:
+def _gradient(losses: Mapping[str, Term], term: str, parameters: list[Tensor]) -> list[Tensor]:
     if term not in losses:
         raise ValueError(f"terms must be among those of the objective: {', '.join(losses)}. Got {term!r}.")
-    if not losses[term].requires_grad:
+    found = losses[term]
+    if not (found.values if isinstance(found, PerToken) else found).requires_grad:
         raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
-    gradients = torch.autograd.grad(losses[term].mean(), parameters, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(found.mean(), parameters, retain_graph=True, allow_unused=True)
     if all(g is None for g in gradients):
         raise ValueError(
             f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "

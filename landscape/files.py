@@ -22,32 +22,75 @@ def write_whole(path: str | Path, data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        sync_whole(temporary, data)
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            f"{path} cannot be written: {error.strerror or error}. "
-            "Check that its folder exists, is writable and has space."
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-@contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Hold a lock that a file stands for; it ends with the process, however that ends.
+def sync_whole(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk.
 
     Raises:
-        OSError: Another process holds it.
+        OSError: It cannot be written.
     """
-    with open(path, "rb") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OSError(f"{path.parent} is being written by another process: wait for it to end.") from error
-        yield
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Be the only writer of a file or folder that need not be there yet, through a lock file beside it.
+
+    The lock ends with the process, however that ends. HDF5's own is not enough: it can be switched off, and it keeps
+    readers out.
+
+    Raises:
+        OSError: Another process writes the file, or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        try:
+            if not _lock(handle):
+                raise OSError(f"{path} must have one writer. Another process writes it: wait for it to end.")
+            if _is_at(handle, beside):  # else the one who held it has just removed it
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):
+                        beside.unlink()
+                return
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"{path} cannot be written: {error.strerror or error}. Check that its folder exists, is writable and has space."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +20,11 @@ def preserve_rng(seed: int | None = None, device: torch.device | None = None) ->
         device: An accelerator whose generator is treated alike; the CPU's always is.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    accelerator = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type) if device is not None else None
+    accelerator = _accelerator(device)
     own = accelerator.get_rng_state() if accelerator is not None else None
     try:
         if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
-            if accelerator is not None:
-                accelerator.manual_seed(seed)
+            seed_all(seed, device)
         yield
     finally:
         random.setstate(states[0])
@@ -35,6 +32,20 @@ def preserve_rng(seed: int | None = None, device: torch.device | None = None) ->
         torch.set_rng_state(states[2])
         if accelerator is not None:
             accelerator.set_rng_state(own)
+
+
+def seed_all(seed: int, device: torch.device | None = None) -> None:
+    """Seed the generators that `preserve_rng` puts back."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
+    accelerator = _accelerator(device)
+    if accelerator is not None:
+        accelerator.manual_seed(seed)
+
+
+def _accelerator(device: torch.device | None) -> Any:
+    return {"cuda": torch.cuda, "mps": torch.mps}.get(device.type) if device is not None else None
 
 
 @contextmanager

@@ -57,8 +57,13 @@ def is_continuous(tensor: Tensor) -> bool:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """``tensor`` on the CPU in double precision, real or complex."""
-    return tensor.detach().cpu().to(torch.complex128 if tensor.is_complex() else torch.float64)
+    """``tensor`` on the CPU in double precision."""
+    return double(tensor.detach().cpu())
+
+
+def double(tensor: Tensor) -> Tensor:
+    """``tensor`` in double precision, real or complex."""
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
 def private_copy(model: nn.Module) -> nn.Module:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from landscape import modules
+from landscape.batches import Batches, Reader, size_of
 
-Objective = Callable[[nn.Module, Any], Mapping[str, Tensor]]
+Objective = Callable[[nn.Module, Any], Mapping[str, "Term"]]
 """``objective(model, batch)`` gives each term per example: ``{"ce": [N], "kd": [N], "correct": [N]}``."""
 
-Loss = Callable[[Any, Any], Tensor]
-"""``loss(outputs, targets)`` per example, ``[N]`` (``reduction="none"``)."""
+Loss = Callable[[Any, Any], "Term"]
+"""``loss(outputs, targets)`` per example, ``[N]`` (``reduction="none"``), or a `PerToken`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Problem:
 
     model: nn.Module
     objective: Objective
-    batches: Iterable[Any] | Callable[[], Iterable[Any]] = field(repr=False)
+    batches: Batches = field(repr=False)
     split: str = "unnamed"
 
     def __post_init__(self) -> None:
@@ -60,13 +60,14 @@ class Problem:
         cls,
         model: nn.Module,
         losses: Mapping[str, Loss],
-        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        batches: Batches,
         split: str = "unnamed",
     ) -> Problem:
         """A problem of ordinary supervised losses.
 
         Args:
-            model: A module that returns a tensor, a tuple (its first item counts) or an object with ``.logits``.
+            model: A module that returns a tensor, a tuple (its first item counts) or something with ``.logits``, or
+                ``["logits"]``.
             losses: Per-example losses by name, such as ``{"ce": lambda out, y: F.cross_entropy(out, y,
                 reduction="none")}``.
             batches: Yields ``(inputs, targets)``, or mappings whose ``"labels"`` are the targets and whose other
@@ -77,7 +78,7 @@ class Problem:
             raise TypeError(f'losses must be {{name: function}}, such as {{"ce": loss}}. Got {losses!r}.')
         frozen = dict(losses)
 
-        def objective(module: nn.Module, batch: Any) -> dict[str, Tensor]:
+        def objective(module: nn.Module, batch: Any) -> dict[str, Term]:
             outputs, targets = _supervised(module, batch)
             return {name: loss(outputs, targets) for name, loss in frozen.items()}
 
@@ -89,50 +90,12 @@ class Problem:
         return next(self.model.parameters()).device
 
     def iterate(self) -> Generator[Any]:
-        """Each batch once, on the model's device; generators that the loader owns are put back afterwards.
-
-        A loader without a generator of its own draws from the global ones: call this inside `preserve_rng`, and close
-        it where it may not be read to its end.
-
-        Raises:
-            ValueError: There are no batches.
-        """
-        states = [(generator, generator.get_state()) for generator in _generators(self.batches)]
-        empty = True
-        try:
-            for batch in self.batches() if callable(self.batches) else self.batches:
-                empty = False
-                yield to_device(batch, self.device)
-        finally:
-            for generator, state in states:
-                generator.set_state(state)
-        if empty:
-            raise ValueError("batches must hold at least one batch. Got none: is the loader empty?")
+        """Each batch once, on the model's device: see `landscape.batches.Reader`."""
+        return Reader(self.batches, self.device).read()
 
     def private_copy(self) -> nn.Module:
         """A deep copy of the model in eval mode that needs no gradients; the one that measurements write to."""
         return modules.private_copy(self.model)
-
-
-def _generators(loader: Any) -> list[torch.Generator]:
-    """The random generators of a loader and of its samplers, each once."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """``batch`` with every tensor in it, nested ones too, on ``device``; the caller's containers stay as they are."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=batch.is_pinned())
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(value, device) for value in batch)
-    return copy.copy(batch).to(device) if hasattr(batch, "to") else batch
 
 
 def _supervised(model: nn.Module, batch: Any) -> tuple[Any, Any]:
@@ -150,11 +113,46 @@ def _supervised(model: nn.Module, batch: Any) -> tuple[Any, Any]:
 def _logits(outputs: Any) -> Any:
     if hasattr(outputs, "logits"):
         return outputs.logits
+    if isinstance(outputs, Mapping):
+        if "logits" not in outputs:
+            raise ValueError(f"outputs that are a mapping must have 'logits'. Got {', '.join(map(str, outputs))}.")
+        return outputs["logits"]
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def per_example(terms: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
-    """The terms of one batch, checked to be one value for each example (or for each token, say).
+class PerToken(NamedTuple):
+    """A term with a value for each token: averaged over the tokens, with each sequence as one cluster of its error.
+
+    Tokens of a sequence are not independent, so the standard error counts sequences, not tokens.
+
+    Args:
+        values: ``[N, T]``.
+        counted: ``[N, T]``, bool: which tokens count; such as ``labels != -100``.
+    """
+
+    values: Tensor
+    counted: Tensor
+
+    def sums(self) -> Tensor:
+        """Sum over the tokens of each sequence, ``[N]``, float64 (float32 on MPS)."""
+        wide = torch.float32 if self.values.device.type == "mps" else torch.float64
+        return self.values.to(wide).where(self.counted, 0.0).sum(1)
+
+    def counts(self) -> Tensor:
+        """Number of tokens of each sequence, ``[N]``, float64 (float32 on MPS)."""
+        return self.counted.to(torch.float32 if self.values.device.type == "mps" else torch.float64).sum(1)
+
+    def mean(self) -> Tensor:
+        """Mean over all tokens that count."""
+        return self.sums().sum() / self.counts().sum()
+
+
+Term = Tensor | PerToken
+"""``[N]``, or a `PerToken`."""
+
+
+def per_example(terms: Mapping[str, Term], batch: Any) -> dict[str, Term]:
+    """Check the terms of one batch to be one value for each example, or a `PerToken`.
 
     Raises:
         TypeError: The objective did not return a mapping of tensors.
@@ -162,22 +160,27 @@ def per_example(terms: Mapping[str, Tensor], batch: Any) -> dict[str, Tensor]:
     """
     if not isinstance(terms, Mapping) or not terms:
         raise TypeError(f"objective must return {{name: tensor of shape [N]}}, at least one. Got {terms!r}.")
-    size = _batch_size(batch)
+    size = size_of(batch)
     for name, value in terms.items():
+        if isinstance(value, PerToken):
+            _check_tokens(name, value)
+            continue
         if not isinstance(value, Tensor):
             raise TypeError(f"term {name!r} must be a tensor of shape [N]. Got {type(value).__name__}.")
         if value.ndim != 1 or (len(value) == 1 and size > 1):
             of = f" for a batch of {size}" if size > 1 else ""
+            hint = " For a value of each token, return ls.PerToken." if value.ndim == 2 else ""
             raise ValueError(
                 f"term {name!r} must have one value per example, shape [N]. Got shape {list(value.shape)}{of}. "
-                'Use reduction="none" and average over everything but the examples.'
+                f'Use reduction="none" and average over everything but the examples.{hint}'
             )
     return dict(terms)
 
 
-def _batch_size(batch: Any) -> int:
-    """Length of the first tensor in a batch; 0 where there is none."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 0
-    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return next((size for size in map(_batch_size, items) if size), 0)
+def _check_tokens(name: str, term: PerToken) -> None:
+    values, counted = term
+    if values.ndim != 2 or counted.shape != values.shape or counted.dtype != torch.bool:
+        raise ValueError(
+            f"term {name!r} per token must have values [N, T] and a bool mask of that shape. "
+            f"Got {list(values.shape)} and {list(counted.shape)} of {counted.dtype}."
+        )

@@ -35,6 +35,9 @@ class Surface:
         origin: ``{term: (mean, sem)}`` at the unperturbed weights.
         attrs: Provenance; the root attributes of the file.
         directions: What ``x`` and ``y`` are multiples of.
+        path: For a line along a path, the coordinates of each point along every direction, ``[nx, n]``; else None.
+        sums: Of a part of the data, what `landscape.merge` needs besides the means: ``{"squares" | "cross": {term:
+            array}}``, see `landscape.averages.Moments`.
     """
 
     x: Array
@@ -46,6 +49,8 @@ class Surface:
     origin: dict[str, tuple[float, float]]
     attrs: dict[str, Any]
     directions: Directions | None = None
+    path: Array | None = None
+    sums: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -55,6 +60,8 @@ class Surface:
     @property
     def unit(self) -> str:
         """What ``x`` and ``y`` count: such as filter norms, for filter-normalised directions."""
+        if self.path is not None:
+            return "position along the path"
         units = {"filter": "filter norms", "layer": "layer norms", "model": "norms of the weights"}
         return units.get(str(self.attrs.get("normalize")), "lengths of the direction")
 

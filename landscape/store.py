@@ -7,7 +7,7 @@ is whole: a killed process leaves a readable file, in which ``status`` says what
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,9 @@ from landscape.results import Array, Conflict, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
 VERSION = 1
+
+_AT_LEAST_EVERY = 0.25
+"""Seconds of finished cells that a killed process may lose."""
 
 
 def load(path: str | Path) -> Surface | Conflict:
@@ -103,15 +106,26 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
 class SurfaceWriter:
     """Puts finished cells into a file: their values first, their status after, each on its way before the next.
 
+    Cells are gathered for a quarter of a second, so that a fast network does not wait for its file; at the end, also
+    after an exception, all of them are written. The file stays open to readers: its layout never changes.
+
     Raises:
-        OSError: Another process has the file open, or it cannot be written.
+        OSError: It cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, surface: Surface) -> None:
         try:
-            self._file = h5py.File(path, "r+")
-        except BlockingIOError as error:
-            raise OSError(f"{path} must have one writer. Another process has it open: wait for it to end.") from error
+            self._file = h5py.File(path, "r+", locking=False)
+        except OSError as error:
+            raise OSError(f"{path} must be a file that can be written. Got: {error}. Check its permissions.") from error
+        self._surface = surface
+        self._waiting: list[tuple[int, ...]] = []
+        self._written = time.monotonic()
+        groups = {"terms": surface.means, "sem": surface.sems} | surface.sums
+        self._values = [
+            (self._file[g][name], values) for g, arrays in groups.items() for name, values in arrays.items()
+        ]
+        self._status = self._file["status"]
 
     def __enter__(self) -> SurfaceWriter:
         return self
@@ -119,18 +133,30 @@ class SurfaceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._write()
+        finally:
+            self._file.close()
 
-    def write(self, surface: Surface, cells: Sequence[tuple[int, ...]]) -> None:
-        """Write ``cells`` of ``surface`` (their indices) and flush."""
-        for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
-            for name, values in arrays.items():
-                for cell in cells:
-                    self._file[group][name][cell] = values[cell]
-        self._file.flush()
-        for cell in cells:
-            self._file["status"][cell] = surface.status[cell]
-        self._file.flush()
+    def add(self, cell: tuple[int, ...]) -> None:
+        """Take in a finished cell of the surface, by its index."""
+        self._waiting.append(cell)
+        if time.monotonic() - self._written > _AT_LEAST_EVERY:
+            self._write()
+
+    def _write(self) -> None:
+        # Whole rows: one call is faster than one for each cell, and what is pending is NaN here and there.
+        rows = list(dict.fromkeys(cell[:-1] for cell in self._waiting))
+        if rows:
+            for dataset, values in self._values:
+                for row in rows:
+                    dataset[row] = values[row]
+            self._file.flush()
+            for row in rows:
+                self._status[row] = self._surface.status[row]
+            self._file.flush()
+        self._waiting.clear()
+        self._written = time.monotonic()
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -184,7 +210,12 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
     for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
         for name, values in arrays.items():
             write_labelled(file, f"{group}/{name}", values, surface.dims)
+    for group, arrays in surface.sums.items():
+        for name, values in arrays.items():
+            write_labelled(file, f"{group}/{name}", values, surface.dims)
     write_labelled(file, "status", surface.status, surface.dims)
+    if surface.path is not None:
+        file["path"] = surface.path
     for name, (mean, sem) in surface.origin.items():
         file[f"origin/terms/{name}"], file[f"origin/sem/{name}"] = mean, sem
     if surface.directions is not None:
@@ -192,11 +223,15 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
             group = file.create_group(f"directions/{name}")
             for parameter, tensor in axis.items():
                 write_tensor(group, parameter, tensor)
+        for name, points in surface.directions.points.items():
+            file[f"points/{name}"] = points
 
 
 def _axis_names(surface: Surface) -> list[str]:
     if surface.dims[0] == "direction":
         return [str(i) for i in range(surface.status.shape[0])]
+    if surface.path is not None:
+        return [str(i) for i in range(surface.path.shape[1])]
     return ["x", "y"][: len(surface.dims)]
 
 
@@ -213,12 +248,25 @@ def _read_surface(file: h5py.File) -> Surface:
         status=file["status"][()],
         origin={name: (float(file["origin/terms"][name][()]), float(file["origin/sem"][name][()])) for name in means},
         attrs=attrs,
+        path=file["path"][()] if "path" in file else None,
+        sums={g: {name: file[g][name][()] for name in means} for g in ("squares", "cross") if g in file},
     )
     if "directions" in file:
-        axes = tuple(read_tensors(file["directions"][name]) for name in _axis_names(surface))
-        seed = int(attrs["seed"])
-        surface.directions = Directions(axes, attrs["normalize"], attrs["ignore"], None if seed < 0 else seed)
+        surface.directions = _read_directions(file, surface)
     return surface
+
+
+def _read_directions(file: h5py.File, surface: Surface) -> Directions:
+    seed = int(surface.attrs["seed"])
+    return Directions(
+        tuple(read_tensors(file["directions"][name]) for name in _axis_names(surface)),
+        normalize=surface.attrs["normalize"],
+        ignore=surface.attrs["ignore"],
+        seed=None if seed < 0 else seed,
+        kind=surface.attrs.get("kind", "random"),
+        points={name: dataset[()] for name, dataset in file["points"].items()} if "points" in file else {},
+        explained=tuple(surface.attrs.get("explained", ())),
+    )
 
 
 def _write_conflict(group: h5py.Group, conflict: Conflict) -> None:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from landscape import averages, store
+from landscape import averages, batchnorm, identity, modules, store
 from landscape import grid as grids
-from landscape.averages import Average
+from landscape.averages import Moments
+from landscape.batches import Batches, Reader
+from landscape.batchnorm import BnMode
 from landscape.directions import Directions
+from landscape.directions.normalisation import one_of
+from landscape.files import claim
 from landscape.grid import Grid, Grid2D
-from landscape.isolation import thread_count
+from landscape.isolation import preserve_rng, thread_count
+from landscape.parts import Part, part_path, plan_path
+from landscape.plan import Order, Plan, agreed
 from landscape.problem import Problem
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import DONE, NOT_FINITE, PENDING, Surface
+from landscape.walker import Walker
+
+Precision = Literal["as given", "float64"]
+Nondeterministic = Literal["refuse", "allow"]
+
+_COUNTS = ("n", "clusters", "sizes")
 
 
 def evaluate(
@@ -30,136 +41,346 @@ def evaluate(
     grid: Grid,
     *,
     out: str | Path | None = None,
+    reuse: str | Path | Surface | None = None,
+    coarse_to_fine: bool = False,
+    bn_mode: BnMode = "eval",
+    bn_sample: Batches | None = None,
+    precision: Precision = "as given",
+    nondeterministic: Nondeterministic = "refuse",
+    shard: str = "0/1",
+    data_shard: str = "0/1",
     label: str = "surface",
 ) -> Surface:
     """Average each term over all the examples at every point of ``grid`` around the problem's weights.
 
     The problem's model is never written to. The unperturbed weights are always evaluated, on the grid or beside it.
-    With ``out`` each finished row is in the file at once: called again after an interruption, it goes on where it
-    was, and (on a CPU) the values are the same to the last bit; called again after the end, it returns what is there.
-    Weights, data, directions and grid are compared with the file's first; the objective is by its values at the origin.
+    With ``out`` finished cells are in the file within a quarter of a second: called again after an interruption, it
+    goes on where it was, and (on a CPU) the values are the same to the last bit; called again after the end, it
+    returns what is there. Weights, data, directions, grid and options are compared with the file's first; the objective
+    is by its values at the origin.
+
+    Out of memory on an accelerator, batches are halved, with a warning, and the file is begun anew.
 
     Args:
         problem: Model, objective and data; measured in eval mode.
-        directions: Two for a `Grid2D`; for a `Grid1D` one, or several that give a bundle of lines.
+        directions: Two for a `Grid2D`; for a `Grid1D` one, or several that give a bundle of lines; for a `Path` as many
+            as its points have coordinates.
         grid: Coordinates in units of the directions.
         out: HDF5 file to write, and to resume; without it the surface is in memory only.
+        reuse: A surface of the same measurement on another grid, narrower or coarser say: every cell that coincides is
+            taken from it.
+        coarse_to_fine: Whether a coarse picture of the whole comes first, and sharpens; the values are the same.
+        bn_mode: ``"eval"``: running statistics as they are; ``"recalibrate"``: batch norms' statistics are
+            re-estimated at every point, the origin included, as plain averages over ``bn_sample``.
+        bn_sample: What statistics are re-estimated on; the problem's own batches by default.
+        precision: ``"float64"`` computes in double precision, to check with: model and batches are cast.
+        nondeterministic: Whether an objective may differ between two passes over the same data at the same weights.
+            ``"allow"`` skips the comparisons that would find it: cells then hold its noise.
+        shard: ``"i/n"`` evaluates the i-th of n parts of the cells, counted from 0, into a file of its own beside
+            ``out`` (``surface.shard-0-of-4.h5``), for `landscape.merge`.
+        data_shard: ``"j/m"`` likewise takes the batches whose number is j modulo m.
         label: Name on the progress bar.
 
     Returns:
-        Values ``[ny, nx]`` for a plane, ``[nx]`` for a line, ``[direction, nx]`` for a bundle, float64.
+        Values ``[ny, nx]`` for a plane, ``[nx]`` for a line or path, ``[direction, nx]`` for a bundle, float64.
 
     Raises:
         ValueError: The directions do not fit the model or the grid, a term is not of shape ``[N]`` or not finite at the
-            origin, the data change from pass to pass, or the file is of another measurement (what differs is named).
-        OSError: The file cannot be written.
+            origin, the data or the objective change from pass to pass, there is no batch norm to recalibrate, or the
+            file is of another measurement (what differs is named).
+        RuntimeError: The device has no memory for a single example.
+        OSError: The file cannot be written, or another process writes it.
     """
+    one_of("bn_mode", bn_mode, BnMode)
+    one_of("precision", precision, Precision)
+    one_of("nondeterministic", nondeterministic, Nondeterministic)
     _check_fit(problem, directions)
-    dims, sizes = grids.shape(grid, len(directions))
-    path = None if out is None else Path(out)
-    found = store.load_surface(path) if path is not None and path.exists() else None
-    threads = found.attrs["plan"]["threads"] if found else torch.get_num_threads()
-    with thread_count(threads):
-        walker = _Walker(problem, directions)
-        origin, data_sha256 = averages.average_and_digest(walker.model, problem)
-        if found is None:
-            _refuse_changing(walker, origin, data_sha256)
-            surface = _allocate(problem, directions, grid, dims, sizes, origin, data_sha256)
-            if path is not None:
-                store.create_surface(path, surface)
+    if bn_mode == "recalibrate" and not batchnorm.norms(problem.model):
+        raise ValueError("bn_mode='recalibrate' needs batch norms with running statistics. Got a model without any.")
+    options = _Options(
+        bn_sample=None if bn_mode == "eval" else problem.batches if bn_sample is None else bn_sample,
+        dtype=None if precision == "as given" else torch.float64,
+        steady=nondeterministic == "refuse",
+        order="coarse-to-fine" if coarse_to_fine else "rows",
+        shard=Part.parse(shard),
+        data_shard=Part.parse(data_shard),
+        label=label,
+    )
+    base = store.load_surface(reuse) if isinstance(reuse, (str, Path)) else reuse
+    target = None if out is None else Path(out)
+    work = _Work(problem, directions, grid, target, base, options)
+    with preserve_rng(None, problem.device):
+        return work.run()
+
+
+class _Options(NamedTuple):
+    bn_sample: Batches | None
+    dtype: torch.dtype | None
+    steady: bool
+    order: Order
+    shard: Part
+    data_shard: Part
+    label: str
+
+
+class _Work:
+    """One call of `evaluate`: what is measured, where it goes, and what is known of it so far."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        directions: Directions,
+        grid: Grid,
+        out: Path | None,
+        reuse: Surface | None,
+        options: _Options,
+    ) -> None:
+        self.problem, self.directions, self.grid, self.reuse, self.options = problem, directions, grid, reuse, options
+        self.path = None if out is None else part_path(out, options.shard, options.data_shard)
+        self.shared_plan = None if out is None or self.path == out else plan_path(out)
+        self.name = "reuse" if self.path is None else str(self.path)
+        self.dims, self.sizes = grids.shape(grid, len(directions))
+        self.identity = self._identity()
+
+    def run(self) -> Surface:
+        found = self._found()
+        if found is not None and not self._todo(found):
+            self._refuse_other_data(found)
+            return found
+        with claim(self.path) if self.path is not None else nullcontext():
+            return self._measure(self._found())
+
+    def _found(self) -> Surface | None:
+        """What the file holds; None where there is none, or where the other parts have had to change their plan."""
+        if self.path is None or not self.path.exists():
+            return None
+        found = store.load_surface(self.path)
+        identity.refuse_another(found, self.identity, self.grid, self.name)
+        plan = Plan.of(found.attrs)
+        return found if self.shared_plan is None or agreed(self.shared_plan, plan) == plan else None
+
+    def _todo(self, surface: Surface) -> list[grids.Cell]:
+        """The cells of this part that are pending, in the order of the plan."""
+        order = Plan.of(surface.attrs).order
+        units = grids.units(self.grid, len(self.directions), coarse_to_fine=order == "coarse-to-fine")
+        mine = self.options.shard.of(units)
+        return [cell for unit in mine for cell in unit if surface.status[cell[0]] == PENDING]
+
+    def _refuse_other_data(self, found: Surface) -> None:
+        """Compare data and objective with those of a finished file, at the cost of one batch."""
+        plan = Plan.of(found.attrs)
+        with thread_count(plan.threads):
+            walker = self._walker(plan)
+            identity.refuse_another(found, self._digests(walker, walker.reader.sha256()), None, self.name)
+            if self.options.steady:
+                identity.refuse_another_objective(found, walker.probe(), self.name)
+
+    def _measure(self, found: Surface | None) -> Surface:
+        plan = self._plan() if found is None else Plan.of(found.attrs)
+        while True:
+            walker = self._walker(plan)
+            try:
+                with thread_count(plan.threads):
+                    return self._walk(plan, walker, found)
+            except torch.OutOfMemoryError as error:
+                said = str(error).splitlines()[0]
+            # Here, not in the handler: the error holds every tensor of the pass that failed.
+            plan, found = self._smaller(plan, walker.reader.largest, said), None
+
+    def _plan(self) -> Plan:
+        if self.reuse is not None:
+            plan = Plan.of(self.reuse.attrs)
         else:
-            surface = found
-            _refuse_another(surface, _identity(problem, directions, data_sha256), grid, path)
-            _refuse_another_origin(surface, origin, path)
-            if surface.complete:
-                return surface
-        with store.SurfaceWriter(path) if path is not None else nullcontext() as writer:
-            _fill(surface, walker, grids.units(grid, len(directions)), origin, writer, label)
-        _warn_if_flat(surface)
-    return surface
+            plan = Plan.new(self.problem.device, self.options.order)
+        return plan if self.shared_plan is None else agreed(self.shared_plan, plan)
+
+    def _smaller(self, plan: Plan, largest: int, said: str) -> Plan:
+        if self.problem.device.type == "cuda":
+            torch.cuda.empty_cache()
+        plan = plan.halved(largest)
+        warnings.warn(
+            f"out of memory ({said}): going on with at most {plan.max_batch} examples at a time, from the start.",
+            stacklevel=5,
+        )
+        if self.shared_plan is not None:
+            self.shared_plan.unlink()
+            plan = agreed(self.shared_plan, plan)
+        return plan
+
+    def _walker(self, plan: Plan) -> Walker:
+        def reader(batches: Batches, part: Part) -> Reader:
+            limit = plan.max_batch or None
+            numbers = (part.index, part.count)
+            return Reader(batches, self.problem.device, dtype=self.options.dtype, max_batch=limit, part=numbers)
+
+        sample = self.options.bn_sample
+        return Walker(
+            self.problem,
+            self.directions,
+            reader(self.problem.batches, self.options.data_shard),
+            None if sample is None else reader(sample, Part()),
+        )
+
+    def _digests(self, walker: Walker, data_sha256: str) -> dict[str, str]:
+        sample = "" if walker.bn_reader is None else walker.bn_reader.sha256()
+        return {"data_sha256": data_sha256, "bn_sample_sha256": sample}
+
+    def _walk(self, plan: Plan, walker: Walker, found: Surface | None) -> Surface:
+        digest = hashlib.sha256()
+        origin = walker.at([0.0] * len(self.directions), digest)
+        digests = self._digests(walker, digest.hexdigest())
+        if found is None:
+            self._refuse_changing(walker, origin, digests["data_sha256"])
+            found = self._allocate(plan, origin, digests | {"probe": walker.probe()})
+            if self.reuse is not None:
+                self._take(found, self.reuse)
+            if self.path is not None:
+                store.create_surface(self.path, found)
+        else:
+            identity.refuse_another(found, digests, None, self.name)
+            if self.options.steady:
+                identity.refuse_another_origin(found, averages.as_pairs(origin), self.name)
+        with store.SurfaceWriter(self.path, found) if self.path is not None else nullcontext() as writer:
+            _fill(found, walker, self._todo(found), origin, writer, self.options.label)
+        _warn_if_flat(found)
+        return found
+
+    def _refuse_changing(self, walker: Walker, origin: dict[str, Moments], data_sha256: str) -> None:
+        """A second pass at the origin: cells are only comparable where nothing but the weights differs between them."""
+        for name, moments in origin.items():
+            if not np.isfinite(moments.mean):
+                hint = identity.first_not_finite(self.problem.model)
+                raise ValueError(f"term {name!r} must be finite at the unperturbed weights. Got {moments.mean}.{hint}")
+        digest = hashlib.sha256()
+        again = walker.at([0.0] * len(self.directions), digest)
+        if digest.hexdigest() != data_sha256:
+            raise ValueError(
+                "batches must be the same at every pass. Got other data the second time: take random augmentation out, "
+                "seed it anew in each pass, or use persistent_workers=False."
+            )
+        first, second = averages.as_pairs(origin), averages.as_pairs(again)
+        if self.options.steady and not identity.same_values(first, second):
+            raise ValueError(
+                f"objective must give the same values for the same weights and data. Got {first}, then {second}: does "
+                "it keep a state, or draw at random? Where that is meant, use nondeterministic='allow'."
+            )
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a file to be of the same measurement, the data aside."""
+        given = str(next(self.problem.model.parameters()).dtype).removeprefix("torch.")
+        return {
+            "checkpoint_sha256": digest_model(self.problem.model),
+            "directions_sha256": self.directions.sha256,
+            "normalize": self.directions.normalize,
+            "ignore": self.directions.ignore,
+            "bn_mode": "eval" if self.options.bn_sample is None else "recalibrate",
+            "precision": given if self.options.dtype is None else "float64",
+            "split": self.problem.split,
+            "shard": str(self.options.shard),
+            "data_shard": str(self.options.data_shard),
+        }
+
+    def _allocate(self, plan: Plan, origin: dict[str, Moments], measured: dict[str, Any]) -> Surface:
+        counts = {name: moments.n for name, moments in origin.items()}
+        whole = self.options.data_shard.whole
+        attrs = {
+            **stamp(self.problem.device),
+            "seed": -1 if self.directions.seed is None else self.directions.seed,
+            "kind": self.directions.kind,
+            "explained": list(self.directions.explained),
+            "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
+            "plan": plan.as_attr(),
+            **self.identity,
+            **measured,
+        }
+        if not whole:
+            attrs["counts"] = {name: [getattr(m, key) for key in _COUNTS] for name, m in origin.items()}
+            attrs["origin_sums"] = {name: [m.squares, m.cross] for name, m in origin.items()}
+        empty = [{name: np.full(self.sizes, np.nan) for name in origin} for _ in range(4)]
+        return Surface(
+            x=self.grid.xs,
+            y=self.grid.ys if isinstance(self.grid, Grid2D) else None,
+            dims=self.dims,
+            means=empty[0],
+            sems=empty[1],
+            status=np.full(self.sizes, PENDING, np.uint8),
+            origin=averages.as_pairs(origin),
+            attrs=attrs,
+            directions=self.directions,
+            path=self.grid.coordinates if isinstance(self.grid, grids.Path) else None,
+            sums={} if whole else {"squares": empty[2], "cross": empty[3]},
+        )
+
+    def _take(self, new: Surface, old: Surface) -> None:
+        """Copy the cells of ``old`` that lie on the grid of ``new`` and belong to this part."""
+        identity.refuse_another(old, {key: new.attrs[key] for key in identity.SAME_FOR_PARTS}, None, "reuse")
+        if old.dims != new.dims or old.path is not None or new.path is not None or new.sums or old.sums:
+            raise ValueError(f"reuse must be a surface of the same kind, over all the data, and no path. Got {old!r}.")
+        if self.options.steady:
+            identity.refuse_another_origin(old, new.origin, "reuse")
+        place = [{value: i for i, value in enumerate(_axis(old, dim))} for dim in old.dims]
+        ours = [_axis(new, dim) for dim in new.dims]
+        for index, _ in self._todo(new):
+            source = tuple(places.get(axis[i], -1) for places, axis, i in zip(place, ours, index, strict=True))
+            if -1 not in source:
+                for mine, theirs in ((new.means, old.means), (new.sems, old.sems)):
+                    for name, values in mine.items():
+                        values[index] = theirs[name][source]
+                new.status[index] = old.status[source]
 
 
-class _Walker:
-    """A private copy of a problem's model that moves to any point of the grid."""
-
-    def __init__(self, problem: Problem, directions: Directions) -> None:
-        self.problem = problem
-        self.model = problem.private_copy()
-        self._base = _state(problem.model)
-        self._state = _state(self.model)
-        self._axes = [{name: d.to(self._base[name]) for name, d in axis.items()} for axis in directions.axes]
-
-    def averages_at(self, point: Sequence[float]) -> dict[str, Average]:
-        self.model.eval()  # an objective may have left it in another mode
-        with torch.no_grad():
-            for name, tensor in self._state.items():
-                tensor.copy_(self._base[name])
-            for coordinate, axis in zip(point, self._axes, strict=True):
-                if coordinate != 0:
-                    for name, direction in axis.items():
-                        self._state[name].add_(direction, alpha=coordinate)
-        return averages.average(self.model, self.problem)
-
-
-def _state(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
+def _axis(surface: Surface, dim: str) -> list[float]:
+    if dim == "direction":
+        return list(range(len(surface.status)))
+    return [float(v) for v in (surface.x if dim == "x" else np.asarray(surface.y))]
 
 
 def _fill(
     surface: Surface,
-    walker: _Walker,
-    units: list[list[grids.Cell]],
-    origin: dict[str, Average],
+    walker: Walker,
+    todo: list[grids.Cell],
+    origin: dict[str, Moments],
     writer: store.SurfaceWriter | None,
     label: str,
 ) -> None:
     with bar(surface.status.size, label, "cell") as progress:
-        progress.update(int((surface.status != PENDING).sum()))
-        for unit in units:
-            todo = [(index, point) for index, point in unit if surface.status[index] == PENDING]
-            for index, point in todo:
-                cell = walker.averages_at(point) if any(point) else origin
-                if cell.keys() != surface.means.keys():
-                    raise ValueError(
-                        f"the objective must return the same terms everywhere: {', '.join(surface.means)}. "
-                        f"Got {', '.join(cell)} at {point}."
-                    )
-                for name, (mean, sem, _) in cell.items():
-                    surface.means[name][index], surface.sems[name][index] = mean, sem
-                finite = all(np.isfinite(average.mean) for average in cell.values())
-                surface.status[index] = DONE if finite else NOT_FINITE
-                progress.update()
-            if todo and writer is not None:
-                writer.write(surface, [index for index, _ in todo])
+        progress.update(surface.status.size - len(todo))
+        for index, point in todo:
+            cell = walker.at(point) if any(point) else origin
+            _refuse_other_terms(cell, origin, point)
+            for name, moments in cell.items():
+                surface.means[name][index], surface.sems[name][index] = moments.mean, moments.sem
+                for key, arrays in surface.sums.items():
+                    arrays[name][index] = getattr(moments, key)
+            finite = all(np.isfinite(moments.mean) for moments in cell.values())
+            surface.status[index] = DONE if finite else NOT_FINITE
+            if writer is not None:
+                writer.add(index)
+            progress.update()
 
 
-def _refuse_changing(walker: _Walker, origin: dict[str, Average], data_sha256: str) -> None:
-    """A second pass at the origin: cells can only be compared where nothing but the weights differs between them."""
-    again, digest_again = averages.average_and_digest(walker.model, walker.problem)
-    if digest_again != data_sha256:
+def _refuse_other_terms(cell: dict[str, Moments], origin: dict[str, Moments], point: tuple[float, ...]) -> None:
+    counts, expected = ({name: m.n for name, m in moments.items()} for moments in (cell, origin))
+    if counts != expected:
         raise ValueError(
-            "batches must be the same at every pass. Got other data the second time: take random augmentation out, "
-            "seed it anew in each pass, or use persistent_workers=False."
-        )
-    if not _same(_pairs(again), _pairs(origin)):
-        raise ValueError(
-            f"objective must give the same values for the same weights and data. Got {_pairs(origin)}, then "
-            f"{_pairs(again)}: does it keep a state, or draw at random?"
+            f"the objective must return the same terms everywhere, of as many values: {expected}. Got {counts} at "
+            f"{point}."
         )
 
 
 def _warn_if_flat(surface: Surface) -> None:
-    if surface.status.size > 1 and all(
-        (values == surface.origin[name][0]).all() for name, values in surface.means.items()
+    done = surface.status != PENDING
+    if done.sum() > 1 and all(
+        (values[done] == surface.origin[name][0]).all() for name, values in surface.means.items()
     ):
         warnings.warn(
             "no cell differs from the origin: does the objective use the model that it is given, not another?",
-            stacklevel=3,
+            stacklevel=5,
         )
 
 
 def _check_fit(problem: Problem, directions: Directions) -> None:
-    state = _state(problem.model)
+    state = modules.state(problem.model)
     for axis in directions.axes:
         for name, direction in axis.items():
             if name not in state:
@@ -169,86 +390,5 @@ def _check_fit(problem: Problem, directions: Directions) -> None:
                     f"the direction of {name!r} must have the parameter's shape {list(state[name].shape)}. "
                     f"Got {list(direction.shape)}."
                 )
-
-
-def _identity(problem: Problem, directions: Directions, data_sha256: str) -> dict[str, Any]:
-    """What must be the same for a file to be of the same measurement."""
-    return {
-        "checkpoint_sha256": digest_model(problem.model),
-        "directions_sha256": directions.sha256,
-        "data_sha256": data_sha256,
-        "normalize": directions.normalize,
-        "ignore": directions.ignore,
-        "bn_mode": "eval",
-        "precision": str(next(problem.model.parameters()).dtype).removeprefix("torch."),
-        "split": problem.split,
-    }
-
-
-def _allocate(
-    problem: Problem,
-    directions: Directions,
-    grid: Grid,
-    dims: tuple[str, ...],
-    sizes: tuple[int, ...],
-    origin: dict[str, Average],
-    data_sha256: str,
-) -> Surface:
-    for name, average in origin.items():
-        if not np.isfinite(average.mean):
-            raise ValueError(f"term {name!r} must be finite at the unperturbed weights. Got {average.mean}.")
-    counts = {name: average.n for name, average in origin.items()}
-    attrs = {
-        **stamp(problem.device),
-        "seed": -1 if directions.seed is None else directions.seed,
-        "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
-        "plan": {
-            "threads": torch.get_num_threads(),
-            "device": problem.device.type,
-            "layout": "as given",
-            "batches": "as given",
-            "path": "plain",
-        },
-        **_identity(problem, directions, data_sha256),
-    }
-    return Surface(
-        x=grid.xs,
-        y=grid.ys if isinstance(grid, Grid2D) else None,
-        dims=dims,
-        means={name: np.full(sizes, np.nan) for name in origin},
-        sems={name: np.full(sizes, np.nan) for name in origin},
-        status=np.full(sizes, PENDING, np.uint8),
-        origin=_pairs(origin),
-        attrs=attrs,
-        directions=directions,
-    )
-
-
-def _refuse_another(found: Surface, identity: dict[str, Any], grid: Grid, path: Path | None) -> None:
-    differing = [key for key, value in identity.items() if found.attrs.get(key) != value]
-    if not np.array_equal(found.x, grid.xs):
-        differing.append("x")
-    if not np.array_equal(found.y if found.y is not None else [], grid.ys if grid.ys is not None else []):
-        differing.append("y")
-    if differing:
-        raise ValueError(
-            f"{path} must be of this measurement to be resumed. Got a file that differs in {', '.join(differing)}. "
-            "Write to another file."
-        )
-
-
-def _refuse_another_origin(found: Surface, origin: dict[str, Average], path: Path | None) -> None:
-    now_at = _pairs(origin)
-    if not _same(found.origin, now_at):
-        raise ValueError(
-            f"{path} must be of this measurement to be resumed: at the unperturbed weights it has {found.origin}. "
-            f"Got {now_at}. The objective or the machine has changed: write to another file."
-        )
-
-
-def _pairs(origin: dict[str, Average]) -> dict[str, tuple[float, float]]:
-    return {name: (average.mean, average.sem) for name, average in origin.items()}
-
-
-def _same(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]]) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+            if not modules.is_continuous(state[name]):
+                raise ValueError(f"only real and complex numbers can move. Got {name!r} of {state[name].dtype}.")

@@ -68,23 +68,25 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("calls", [0, 2, 3, 5, 14, 20, 24])
+@pytest.mark.parametrize("calls", [0, 2, 3, 6, 14, 20, 25])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_resumed_surface_equals_an_uninterrupted_one_bit_for_bit(shape, calls, tmp_path):
     n, grid = SHAPES[shape]
     directions = ls.directions.random(problem().model, n=n)
     whole = ls.evaluate(problem(), directions, grid, out=tmp_path / "whole.h5")
     path = tmp_path / "resumed.h5"
-    if shape == "line" and calls == 24:
-        calls = 20  # the last pass of the shortest surface
+    if shape == "line" and calls == 25:
+        calls = 21  # the last pass of the shortest surface
     with pytest.raises(RuntimeError, match="broken off"):
         ls.evaluate(problem(failing_after(calls)[0]), directions, grid, out=path)
-    assert path.exists() == (calls >= 6), "the file is there once the origin is known, and known to be steady"
+    assert path.exists() == (calls >= 7), "the file is there once the origin is known, and known to be steady"
     pending = int((ls.load(path).status == PENDING).sum()) if path.exists() else whole.status.size
     counting, seen = failing_after(10**6)
     resumed = ls.evaluate(problem(counting), directions, grid, out=path)
     centre = 0 if 0 not in grid.xs or (grid.ys is not None and 0 not in grid.ys) else 1
-    assert 3 * (1 + pending - n * centre) <= len(seen) <= 3 * (1 + pending)
+    probed = 1 if calls < 7 else 0
+    steady = 3 if calls < 7 else 0
+    assert 3 * (1 + pending - n * centre) <= len(seen) - probed - steady <= 3 * (1 + pending)
     assert datasets(path) == datasets(tmp_path / "whole.h5")
     for term in whole.terms:
         assert resumed.values(term).tobytes() == whole.values(term).tobytes()
@@ -103,17 +105,17 @@ def test_it_may_be_broken_off_again_and_again(tmp_path):
         except RuntimeError:
             failures += 1
             done.append(int((ls.load(path).status == DONE).sum()))
-    assert done == [0, 3, 6, 9]
+    assert done == [0, 3, 8], "what was finished before an exception is kept, half a row too"
     assert datasets(path) == datasets(tmp_path / "whole.h5")
 
 
-def test_a_finished_file_costs_the_origin_alone(tmp_path):
+def test_a_finished_file_costs_one_batch(tmp_path):
     directions = ls.directions.random(problem().model)
     first = ls.evaluate(problem(), directions, PLANE, out=tmp_path / "s.h5")
     before = (tmp_path / "s.h5").read_bytes()
-    refusing, seen = failing_after(3)
+    refusing, seen = failing_after(1)
     again = ls.evaluate(problem(refusing), directions, PLANE, out=tmp_path / "s.h5")
-    assert len(seen) == 3
+    assert len(seen) == 1
     assert (tmp_path / "s.h5").read_bytes() == before
     np.testing.assert_array_equal(again.values("ce"), first.values("ce"))
     assert again.origin == first.origin
@@ -190,11 +192,11 @@ def test_a_file_of_another_measurement_is_refused_by_its_difference(kind, finish
     before = path.read_bytes()
     make, directions, grid, difference = OTHERS[kind]
     p = make()
-    with pytest.raises(ValueError, match="to be resumed") as caught:
+    with pytest.raises(ValueError, match="must be of this measurement") as caught:
         ls.evaluate(p, directions(p.model), grid, out=path)
     assert str(caught.value) == (
-        f"{path} must be of this measurement to be resumed. Got a file that differs in {difference}. "
-        "Write to another file."
+        f"{path} must be of this measurement. Got a file that differs in {difference}. Write to another file; to "
+        "measure the same on a wider or denser grid, give the file as reuse."
     )
     assert path.read_bytes() == before
 
@@ -222,7 +224,7 @@ def test_a_line_does_not_resume_a_plane(tmp_path):
 
 CHAINS = {
     "asleep in the objective": (0.005, 2, ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 101)), 0.12),
-    "at full speed": (0.0, 1, ls.Grid1D(x=(-1, 1, 1001)), 0.03),
+    "nearly at full speed": (0.0005, 1, ls.Grid1D(x=(-1, 1, 6001)), 0.3),
 }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import landscape as ls
-from landscape.problem import per_example, to_device
+from landscape.batches import to_device
+from landscape.problem import per_example
 
 
 def per_example_ce(logits: Tensor, labels: Tensor) -> Tensor:

@@ -284,8 +284,8 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, config: StudyConfig) -> No
     tiny.with_teacher(folder / "runs")
     for where, name, n in (
         (Trainer, "run_epoch", 4),
-        (store.SurfaceWriter, "write", 2),
-        (store.SurfaceWriter, "write", 14),
+        (store.SurfaceWriter, "add", 2),
+        (store.SurfaceWriter, "add", 14),
         (gallery, "draw", 1),
     ):
         with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,155 @@
+"""Reading the data: on the device, in the precision and in the pieces that a measurement asks for."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sized
+from contextlib import closing
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.provenance import update_digest
+
+Batches = Iterable[Any] | Callable[[], Iterable[Any]]
+"""Whatever can be iterated more than once, or a function without arguments that starts a new iteration."""
+
+
+def iterate(batches: Batches) -> Generator[Any]:
+    """Each batch once, as it comes; generators that the loader owns are put back afterwards.
+
+    A loader without a generator of its own draws from the global ones: call this inside `preserve_rng`, and close
+    it where it may not be read to its end.
+
+    Raises:
+        ValueError: There are no batches.
+    """
+    states = [(generator, generator.get_state()) for generator in _generators(batches)]
+    empty = True
+    try:
+        for batch in batches() if callable(batches) else batches:
+            empty = False
+            yield batch
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+    if empty:
+        raise ValueError("batches must hold at least one batch. Got none: is the loader empty?")
+
+
+class Reader:
+    """Reads batches as a measurement takes them.
+
+    Args:
+        batches: Of a problem.
+        device: Where every tensor is moved.
+        dtype: What floating-point tensors are cast to; None leaves them.
+        max_batch: How many examples a batch may have, None for as many as come; larger ones are split.
+        part: ``(j, m)`` takes the batches whose number is j modulo m.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        device: torch.device,
+        *,
+        dtype: torch.dtype | None = None,
+        max_batch: int | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.batches, self.device, self.dtype, self.max_batch, self.part = batches, device, dtype, max_batch, part
+        self.largest = 0
+
+    def read(self, digest: hashlib._Hash | None = None) -> Generator[Any]:
+        """The batches of this part, ready for the objective; ``digest`` takes in those of every part.
+
+        Raises:
+            ValueError: There are no batches, or none for this part; or a batch cannot be split.
+        """
+        index, parts = self.part
+        none = True
+        with closing(iterate(self.batches)) as source:
+            for number, batch in enumerate(source):
+                if digest is not None:
+                    update_digest(digest, str(number), batch)
+                if number % parts == index:
+                    none = False
+                    yield from self._pieces(batch)
+        if none:
+            raise ValueError(f"each part of the data must have a batch. Got none for part {index} of {parts}.")
+
+    def sha256(self) -> str:
+        """Digest of all the examples, without looking at them any further."""
+        digest = hashlib.sha256()
+        with closing(iterate(self.batches)) as source:
+            for number, batch in enumerate(source):
+                update_digest(digest, str(number), batch)
+        return digest.hexdigest()
+
+    def _pieces(self, batch: Any) -> Generator[Any]:
+        size = size_of(batch)
+        limit = self.max_batch or size
+        self.largest = max(self.largest, min(size, limit))
+        if size <= limit:
+            yield to_device(batch, self.device, self.dtype)
+            return
+        for start in range(0, size, limit):
+            yield to_device(_piece(batch, size, slice(start, start + limit)), self.device, self.dtype)
+
+
+def count(batches: Batches) -> int:
+    """How many batches there are, 0 where nobody knows."""
+    return len(batches) if isinstance(batches, Sized) else 0
+
+
+def size_of(batch: Any) -> int:
+    """Length of the first tensor in a batch; 0 where there is none."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 0
+    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return next((size for size in map(size_of, items) if size), 0)
+
+
+def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """``batch`` with every tensor in it, nested ones too, on ``device``; the caller's containers stay as they are."""
+
+    def move(tensor: Tensor) -> Tensor:
+        cast = dtype if tensor.is_floating_point() else None
+        return tensor.to(device, cast, non_blocking=tensor.is_pinned())
+
+    return _mapped(move, batch, lambda other: copy.copy(other).to(device) if hasattr(other, "to") else other)
+
+
+def _piece(batch: Any, size: int, rows: slice) -> Any:
+    def refuse(other: Any) -> Any:
+        if hasattr(other, "to"):
+            raise ValueError(
+                f"a batch must consist of tensors to be split for want of memory. Got {type(other).__name__}: "
+                "make the loader's batches smaller."
+            )
+        return other
+
+    return _mapped(lambda t: t[rows] if t.ndim and len(t) == size else t, batch, refuse)
+
+
+def _mapped(tensor: Callable[[Tensor], Tensor], batch: Any, other: Callable[[Any], Any]) -> Any:
+    """``batch`` with a function over its tensors and one over what is neither tensor nor container."""
+    if isinstance(batch, Tensor):
+        return tensor(batch)
+    if isinstance(batch, Mapping):
+        return {key: _mapped(tensor, value, other) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_mapped(tensor, value, other) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_mapped(tensor, value, other) for value in batch)
+    return other(batch)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """The random generators of a loader and of its samplers, each once."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())

@@ -1,0 +1,84 @@
+"""How a surface is computed, as far as its last bits depend on it: decided once, obeyed by resume and every shard."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from landscape.files import sync_whole
+
+Order = Literal["rows", "coarse-to-fine"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the first call decided.
+
+    Attributes:
+        threads: CPU threads; sums in another order differ in their last bits.
+        device: Its type.
+        order: In which order cells are evaluated, and so which shard owns which.
+        max_batch: How many examples a batch may have; 0 for as many as come.
+        layout: Of the tensors.
+        path: How a cell is computed.
+    """
+
+    threads: int
+    device: str
+    order: Order = "rows"
+    max_batch: int = 0
+    layout: str = "as given"
+    path: str = "plain"
+
+    @classmethod
+    def new(cls, device: torch.device, order: Order) -> Plan:
+        """As this process is set up."""
+        return cls(torch.get_num_threads(), device.type, order)
+
+    @classmethod
+    def of(cls, attrs: dict[str, Any]) -> Plan:
+        """That of a file, from its attributes."""
+        return cls(**attrs["plan"])
+
+    def as_attr(self) -> dict[str, Any]:
+        """Ready for a file's attributes."""
+        return asdict(self)
+
+    def halved(self, largest: int) -> Plan:
+        """With half the examples at a time.
+
+        Raises:
+            RuntimeError: There is only one example left.
+        """
+        if largest < 2:
+            raise RuntimeError(
+                "the device must have memory for one example. Got out of memory with a single one: use a device with "
+                "more, a model of lower precision, or shorter examples."
+            )
+        return replace(self, max_batch=(largest + 1) // 2)
+
+
+def agreed(path: Path, mine: Plan) -> Plan:
+    """The plan that all shards share: that of ``path``, which the first to come writes.
+
+    Raises:
+        OSError: The folder cannot be written.
+        ValueError: The file is of another kind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    sync_whole(temporary, json.dumps(mine.as_attr(), indent=2).encode())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    try:
+        return Plan(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be the plan of shards. Got something else: delete it.") from error

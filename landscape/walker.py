@@ -1,0 +1,91 @@
+"""A private copy of a network that is moved to any point of a grid, and measured there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import torch
+from torch import Tensor, nn
+
+from landscape import averages, batchnorm, modules
+from landscape.averages import Moments
+from landscape.batches import Reader
+from landscape.directions import Directions
+from landscape.isolation import seed_all
+from landscape.problem import Problem
+
+
+class Walker:
+    """Moves a copy of the problem's model along directions: at most the weights, a copy and the directions are held.
+
+    Args:
+        problem: Whose model is copied; the copy's weights start from the problem's at each point.
+        directions: What the coordinates are multiples of.
+        reader: Of the problem's data; its ``dtype`` is also that of the copy.
+        bn_reader: Of the sample that batch-norm statistics are re-estimated on at each point; None leaves them.
+    """
+
+    def __init__(self, problem: Problem, directions: Directions, reader: Reader, bn_reader: Reader | None) -> None:
+        self.objective, self.reader, self.bn_reader = problem.objective, reader, bn_reader
+        self.model = _cast(problem.private_copy(), reader.dtype)
+        self._modules = list(self.model.modules())
+        state = modules.state(self.model)
+        base = {name: t.to(state[name].dtype) for name, t in modules.state(problem.model).items()}
+        self._axes = [_aligned(axis, state) for axis in directions.axes]
+        moved = {name for axis in directions.axes for name in axis}
+        self._moved = _pairs(base, {name: t for name, t in state.items() if name in moved})
+        self._rest = _pairs(base, {name: t for name, t in state.items() if name not in moved})
+        self._versions = [t._version for t in self._rest[1]]
+
+    def at(self, point: Sequence[float], digest: hashlib._Hash | None = None) -> dict[str, Moments]:
+        """The averages of the terms at a point; ``digest`` takes in the examples."""
+        self._move(point)
+        if self.bn_reader is not None:
+            batchnorm.recalibrate(self.model, self._forward)
+        return averages.average(self.model, self.objective, self.reader, digest)
+
+    def probe(self) -> dict[str, float]:
+        """Sums of the terms over the first batch at the origin, with the statistics as they are."""
+        self._move([0.0] * len(self._axes))
+        return averages.probe(self.model, self.objective, self.reader)
+
+    @torch.no_grad()
+    def _move(self, point: Sequence[float]) -> None:
+        if any(module.training for module in self._modules):  # an objective may have left it in another mode
+            self.model.eval()
+        base, state = self._moved
+        torch._foreach_copy_(state, base)
+        for coordinate, (tensors, direction) in zip(point, self._axes, strict=True):
+            if coordinate != 0:
+                torch._foreach_add_(tensors, direction, alpha=coordinate)
+        self._restore_rest()
+
+    def _restore_rest(self) -> None:
+        """Put back what no direction moves, where something has written to it."""
+        for i, (base, tensor) in enumerate(zip(*self._rest, strict=True)):
+            if tensor._version != self._versions[i]:
+                tensor.copy_(base)
+                self._versions[i] = tensor._version
+
+    def _forward(self) -> None:
+        assert self.bn_reader is not None
+        seed_all(0, self.bn_reader.device)
+        with torch.no_grad(), closing(self.bn_reader.read()) as batches:
+            for batch in batches:
+                self.objective(self.model, batch)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """In double precision where asked for; complex numbers stay complex, and integers as they are."""
+    return model if dtype is None else model._apply(lambda t: modules.double(t) if modules.is_continuous(t) else t)
+
+
+def _aligned(axis: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors of the copy that a direction moves, and the direction's, in one order."""
+    return [state[name] for name in axis], [d.to(state[name]) for name, d in axis.items()]
+
+
+def _pairs(base: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    return [base[name] for name in state], list(state.values())
