@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tiny import CPU, RECIPE
 import dot.cli.reproduce
 import dot.cli.train
 from dot.cli import main
-from dot.cli.main import VERBS
+from dot.cli.main import VERBS, module_of
 from dot.config import Network, StudyConfig, load_study
 
 PROGRAM = "dot-landscape"
@@ -166,14 +166,14 @@ def test_the_help_of_a_verb_ends_with_two_examples(verb: str, call: Any) -> None
     said = call([verb, "--help"])
     assert said.status == 0
     assert said.err == ""
-    module = import_module(f"dot.cli.{verb}")
+    module = module_of(verb)
     assert said.out.startswith(f"usage: {PROGRAM} {verb}")
     assert " ".join(module.__doc__.split())[:60] in " ".join(said.out.split())
     assert said.out.splitlines()[-3:] == ["examples:", *(f"  {PROGRAM} {example}" for example in module.EXAMPLES)]
     assert len(module.EXAMPLES) == 2
     for option in ("--json", "--debug"):
         assert option in said.out
-    if verb not in ("info", "doctor"):
+    if verb not in ("info", "validate", "doctor"):
         assert "-o PATH, --output PATH" in said.out
 
 
@@ -223,12 +223,12 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "train": after_train,
         "reproduce": after_reproduce,
         "surface": after_surface,
-        **dict.fromkeys(("conflict", "plot", "explore", "report", "info", "doctor")),
+        **dict.fromkeys(("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "doctor")),
     }
     assert set(order) == set(VERBS)
     failed = []
     for verb, afterwards in order.items():
-        for example in import_module(f"dot.cli.{verb}").EXAMPLES:
+        for example in module_of(verb).EXAMPLES:
             arguments = shlex.split(example)
             assert arguments[0] == verb
             words = [word for a in arguments for word in (sorted(glob.glob(a)) if "*" in a else [a])]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from landscape import Problem
 
 Output = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
+Written = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
+"""An output that must be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,16 @@ def at_least_one(paths: Sequence[Path], what: str) -> None:
     """
     if not paths:
         raise UsageError(f"expected at least one {what}. Got none.")
+
+
+def another_file(output: Path, source: Path) -> None:
+    """Refuse to write over what is read: a format that holds less would be all that is left.
+
+    Raises:
+        UsageError: Both are the same file.
+    """
+    if output.resolve() == source.resolve():
+        raise UsageError(f"--output must be another file than the one that is read. Got {output} for both.")
 
 
 def find_problem(what: Measured) -> tuple[Problem, Path]:

@@ -14,6 +14,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from keyword import iskeyword
+from types import ModuleType
 from typing import Any
 
 VERBS = {
@@ -24,10 +26,13 @@ VERBS = {
     "plot": "draw result files as PDF and PNG",
     "explore": "a page with surfaces to rotate in the browser",
     "report": "a page with the table and figures of measured runs",
+    "export": "write a surface for other programs: CSV, NumPy, ParaView, the original tool",
+    "import": "read a surface of the original loss-landscape tool",
     "info": "say what a file or folder holds",
+    "validate": "say what is wrong with files and folders, all of it at once",
     "doctor": "check this machine and installation",
 }
-"""Verbs and what each does; the module of a verb has its name."""
+"""Verbs and what each does; see `module_of`."""
 
 RESUMED = ("reproduce", "train", "surface")
 """Verbs that go on where they were interrupted."""
@@ -55,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dot.cli._shared import UsageError
     from dot.plain import to_json
 
-    module = import_module(f"dot.cli.{verb}")
+    module = module_of(verb)
     options, status = _options(verb, module, rest)
     if options is None:
         return status
@@ -75,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(2 if isinstance(error, UsageError) else 1, _sentence(error))
     return 0 if reply.ok else 1
+
+
+def module_of(verb: str) -> ModuleType:
+    """The module of a verb, which has its name; no module can be called ``import``: it is ``import_``."""
+    return import_module(f"dot.cli.{verb}_" if iskeyword(verb) else f"dot.cli.{verb}")
 
 
 def _options(verb: str, module: Any, arguments: list[str]) -> tuple[Any, int]:
