@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 
 def pick(name: str) -> torch.device:
     """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best that is there.
 
+    Under torchrun ``auto`` gives each local rank a GPU of its own, in turn where there are fewer.
+
     Raises:
         ValueError: The name is unknown, or that device is not there; nothing falls back to the CPU silently.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = _gpu() if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
@@ -27,3 +31,8 @@ def pick(name: str) -> torch.device:
     if not there[device.type]:
         raise ValueError(f"device {name} must be there. This machine does not have it: use --device auto or cpu.")
     return device
+
+
+def _gpu() -> str:
+    rank = os.environ.get("LOCAL_RANK")
+    return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"

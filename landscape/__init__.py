@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape import conflict, directions, sharpness
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
+from landscape.merging import merge
 from landscape.problem import PerToken, Problem
 from landscape.results import Conflict, Surface
 from landscape.store import load
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate",
     "explore",
     "load",
+    "merge",
     "plot",
     "report",
     "sharpness",

@@ -23,6 +23,9 @@ SAME_FOR_PARTS = (
 )
 """Attributes that are the same for every part of a surface."""
 
+AXES = ("x", "y", "path")
+"""Where the coordinates of a surface are."""
+
 
 def refuse_another(found: Surface, identity: dict[str, Any], grid: Grid | None, name: str) -> None:
     """Refuse a file of other weights, directions, data or options, or on another grid.
@@ -32,7 +35,7 @@ def refuse_another(found: Surface, identity: dict[str, Any], grid: Grid | None, 
     """
     differing = [key for key, value in identity.items() if found.attrs.get(key) != value]
     if grid is not None:
-        differing += [axis for axis in ("x", "y", "path") if not _same_axis(getattr(found, axis), _of(grid, axis))]
+        differing += [axis for axis in AXES if not _equal(getattr(found, axis), _of(grid, axis))]
     if differing:
         raise ValueError(
             f"{name} must be of this measurement. Got a file that differs in {', '.join(differing)}. Write to another "
@@ -46,7 +49,12 @@ def _of(grid: Grid, axis: str) -> Any:
     return grid.xs if axis == "x" else grid.ys if isinstance(grid, Grid2D) else None
 
 
-def _same_axis(a: Any, b: Any) -> bool:
+def same_axis(a: Surface, b: Surface, axis: str) -> bool:
+    """Whether two surfaces have the same coordinates along an axis, one of `AXES`."""
+    return _equal(getattr(a, axis), getattr(b, axis))
+
+
+def _equal(a: Any, b: Any) -> bool:
     return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -59,3 +60,8 @@ def part_path(out: Path, shard: Part, data_shard: Part) -> Path:
 def plan_path(out: Path) -> Path:
     """Where the plan lies that all parts of ``out`` share."""
     return out.with_suffix(".plan.json")
+
+
+def whole_path(part: Path) -> Path:
+    """The surface that a part was measured for: ``surface.h5``, for ``surface.shard-0-of-4.h5``."""
+    return part.with_name(re.sub(r"(\.(shard|data)-\d+-of-\d+)+(?=(\.[^.]*)?$)", "", part.name))

@@ -1,15 +1,24 @@
 """Measure a loss surface around trained weights, along filter-normalised random directions.
 
-Of a run folder, or of your own network through a function that returns a landscape.Problem. Every finished row is in
-the file at once; the same command goes on after an interruption.
+Of a run folder, or of your own network through a function that returns a landscape.Problem. What is finished is in the
+file at once; the same command goes on after an interruption. On several machines or devices, start it by torchrun, in a
+Slurm array, or with --shard: each process measures its part.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from dot.cli._shared import Measured, Output, Reply, find_problem
+from dot.cli._shared import Measured, Output, Reply, UsageError, find_problem
+
+if TYPE_CHECKING:
+    from landscape import Problem
+    from landscape.batches import Batches
+    from landscape.directions import Directions
+    from landscape.grid import Axis, Grid
 
 EXAMPLES = (
     "surface runs/kd-dot-convnet8-* --x -1 1 11 --y -1 1 11",
@@ -27,31 +36,119 @@ class Options(Measured):
     """First and last coordinate, and how many."""
     y: tuple[float, float, int] = (-1.0, 1.0, 21)
     """Likewise, of a plane."""
+    log_from: float = 0.0
+    """Space the points logarithmically on both sides of 0, from this magnitude to the last coordinate."""
     lines: int = 0
     """Measure so many lines along x instead of a plane."""
     normalize: Literal["filter", "layer", "model", "none"] = "filter"
     """What the directions are scaled to."""
     ignore: Literal["biasbn", "none"] = "biasbn"
     """Whether biases and normalisation layers stay put."""
+    orthogonal: bool = False
+    """Make the directions orthogonal."""
     seed: int = 0
     """Of the directions."""
+    directions: Path | None = None
+    """Instead of random ones: a file of directions, also one of the original loss-landscape tool."""
+    coarse_to_fine: bool = False
+    """Measure a coarse picture of the whole first, then refine it; the values are the same in the end."""
+    extend: Path | None = None
+    """Take the cells that coincide from this surface, which is narrower or coarser."""
+    bn_mode: Literal["eval", "recalibrate"] = "eval"
+    """Whether batch norms keep their running statistics or re-estimate them at every cell."""
+    bn_batches: int = 0
+    """Re-estimate them on so many batches; on all by default."""
+    precision: Literal["as given", "float64"] = "as given"
+    """In float64, to check with."""
+    nondeterministic: Literal["refuse", "allow"] = "refuse"
+    """Whether an objective may differ from pass to pass."""
+    shard: str = ""
+    """Measure part i of n of the cells: i/n. Under torchrun and in a Slurm array it is known."""
+    data_shard: str = "0/1"
+    """Measure on part j of m of the batches: j/m."""
+    workers: int = 1
+    """Measure in so many processes on this machine, and merge."""
 
 
 def run(options: Options) -> Reply:
     """Run the verb."""
-    import landscape as ls
-    from landscape import store
+    from landscape import parallel
 
-    grid = ls.Grid1D(options.x) if options.lines else ls.Grid2D(options.x, options.y)
+    if options.workers == 1:
+        return measure(options)
+    if options.shard or parallel.together():
+        raise UsageError("--workers starts its own shards. Got --shard, or torchrun around it: use one of them.")
+    return parallel.launch(options.workers, measure, options)
+
+
+def measure(options: Options) -> Reply:
+    """Measure the part of this process; the first rank of torchrun merges them in the end."""
+    import landscape as ls
+    from landscape import parallel, store
+    from landscape.parts import Part, part_path
+
     problem, folder = find_problem(options)
     out = options.output or folder / ("lines.h5" if options.lines else "surface.h5")
-    drawn = ls.directions.random(
+    data = Part.parse(options.data_shard)
+    whole = part_path(out, Part(), data)
+    known = store.load_surface(whole) if whole.exists() else None
+    merged = known is not None and known.complete
+    part = Part() if merged else Part.parse(options.shard) if options.shard else parallel.detect()
+    surface = ls.evaluate(
+        problem,
+        _directions(options, problem),
+        _grid(options),
+        out=out,
+        reuse=known if known is not None and not part.whole else options.extend,
+        coarse_to_fine=options.coarse_to_fine,
+        bn_mode=options.bn_mode,
+        bn_sample=_sample(options, problem),
+        precision=options.precision,
+        nondeterministic=options.nondeterministic,
+        shard=str(part),
+        data_shard=options.data_shard,
+    )
+    path = part_path(out, part, data)
+    if not (merged or options.shard) and parallel.together():
+        parallel.gather(out, part, data)
+        path, surface = whole, store.load_surface(whole)
+    done = int((surface.status != 0).sum())
+    origin = ", ".join(f"{name} {mean:.4g} ± {sem:.2g}" for name, (mean, sem) in surface.origin.items())
+    return Reply(f"{path}: {done} of {surface.status.size} cells done; at the origin {origin}", store.describe(path))
+
+
+def _directions(options: Options, problem: Problem) -> Directions:
+    import landscape as ls
+
+    if options.directions is not None:
+        return ls.directions.load(options.directions, problem.model)
+    return ls.directions.random(
         problem.model,
         n=options.lines or 2,
         normalize=options.normalize,
         ignore=options.ignore,
+        orthogonal=options.orthogonal,
         seed=options.seed,
     )
-    surface = ls.evaluate(problem, drawn, grid, out=out)
-    origin = ", ".join(f"{name} {mean:.4g} ± {sem:.2g}" for name, (mean, sem) in surface.origin.items())
-    return Reply(f"{out}: {surface.status.size} cells done; at the origin {origin}", store.describe(out))
+
+
+def _grid(options: Options) -> Grid:
+    import landscape as ls
+
+    def axis(given: tuple[float, float, int]) -> Axis:
+        first, last, points = given
+        if not options.log_from:
+            return given
+        if first != -last or points % 2 == 0:
+            raise UsageError(f"--log-from needs -L L and an odd number of points. Got {first:g} {last:g} {points}.")
+        return ls.LogAxis(options.log_from, last, points // 2)
+
+    return ls.Grid1D(axis(options.x)) if options.lines else ls.Grid2D(axis(options.x), axis(options.y))
+
+
+def _sample(options: Options, problem: Problem) -> Batches | None:
+    from landscape.batches import iterate
+
+    if not options.bn_batches:
+        return None
+    return lambda: islice(iterate(problem.batches), options.bn_batches)

@@ -1,0 +1,103 @@
+"""Which part of a surface this process measures, and starting processes that measure one each.
+
+Everything rests on `evaluate(..., shard="i/n")`; what is here only supplies i and n.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape.merging import merge
+from landscape.parts import Part, part_path, plan_path
+
+
+def detect(environ: Mapping[str, str] = os.environ) -> Part:
+    """The part of this process: its rank under torchrun, its task in a Slurm array or step; else the whole.
+
+    Raises:
+        ValueError: The environment holds numbers that do not fit together.
+    """
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        return Part(int(environ["RANK"]), int(environ["WORLD_SIZE"]))
+    part = Part()
+    if "SLURM_ARRAY_TASK_ID" in environ:
+        first, step = int(environ["SLURM_ARRAY_TASK_MIN"]), int(environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+        index = (int(environ["SLURM_ARRAY_TASK_ID"]) - first) // step
+        part = Part(index, int(environ["SLURM_ARRAY_TASK_COUNT"]))
+    if "SLURM_STEP_ID" in environ:  # started by srun: several tasks share the job
+        tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
+        part = Part(part.index * tasks + int(environ["SLURM_PROCID"]), part.count * tasks)
+    return part
+
+
+def together(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the parts run at the same time under torchrun, so that the last one can merge them."""
+    return "RANK" in environ and int(environ.get("WORLD_SIZE", "1")) > 1
+
+
+def gather(out: Path, part: Part, data_shard: Part) -> None:
+    """Wait for every rank of torchrun; the first then merges all parts into ``out`` and removes them.
+
+    Raises:
+        ValueError, OSError: As `merge`.
+    """
+    torch.distributed.init_process_group("gloo")
+    try:
+        torch.distributed.barrier()
+        if part.index == 0:
+            paths = [part_path(out, Part(i, part.count), data_shard) for i in range(part.count)]
+            merge(paths, part_path(out, Part(), data_shard))
+            for path in (*paths, plan_path(out)):
+                path.unlink()
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``work(*arguments)`` in ``workers`` processes of this machine, by torchrun's own launcher.
+
+    A worker that dies is started again, up to three times, with all the others: what is finished is in the files.
+
+    Args:
+        workers: How many, at least 1. The CPU threads of this process are shared out among them.
+        work: A function that can be pickled; it finds its rank in the environment, as under torchrun.
+        arguments: Of the function; pickled too.
+
+    Returns:
+        What the first worker returned.
+
+    Raises:
+        ValueError: ``workers`` is not positive.
+        RuntimeError: A worker failed; its own message is on stderr.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1. Got {workers}.")
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=workers,
+        run_id=f"landscape-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=3,
+    )
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
+    try:
+        return elastic_launch(config, work)(*arguments)[0]
+    except ChildFailedError as error:
+        raise RuntimeError(f"all workers must end well. Got a failure of {sorted(error.failures)}.") from error
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
