@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -245,14 +245,196 @@ def _state(model):
     return [(name, t.detach()) for name, t in tensors if t.is_floating_point()]
 
 
+def test_a_state_dict_is_as_good_as_its_network(device):
+    start, end = HazardNet().to(device), HazardNet().to(device)
+    of_module, of_state = (ls.directions.interpolation(start, e) for e in (end, end.state_dict()))
+    assert of_state.sha256 == of_module.sha256
+    assert {"norm.running_mean", "norm.running_var"} < set(of_state.axes[0])
+    assert not {"and_again.weight", "norm.num_batches_tracked"} & set(of_state.axes[0])
+
+
+def test_a_buffer_that_state_dicts_leave_out_stays_that_of_the_start():
+    start, end = (nn.Linear(3, 2) for _ in range(2))
+    for model in (start, end):
+        model.register_buffer("scale", torch.ones(2), persistent=False)
+    assert set(ls.directions.interpolation(start, end).axes[0]) == {"weight", "bias", "scale"}
+    assert set(ls.directions.interpolation(start, end.state_dict()).axes[0]) == {"weight", "bias"}
+
+
+def test_a_mask_of_infinities_in_both_networks_stays_what_it_is():
+    start, end = (nn.Linear(3, 2) for _ in range(2))
+    for model in (start, end):
+        model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    assert torch.equal(ls.directions.interpolation(start, end).axes[0]["mask"], torch.zeros(2))
+
+
+def _without(name):
+    state = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).state_dict()
+    del state[name]
+    return state
+
+
 @pytest.mark.parametrize(
     ("end", "message"),
     [
-        (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), "same parameters and buffers. Got '1.bias' in only one"),
-        (nn.Sequential(nn.Linear(3, 2, bias=False)), "Got '0.bias' in only one"),
-        (nn.Sequential(nn.Linear(4, 2)), r"'0.weight' must have one shape. Got \[2, 3\] and \[2, 4\]"),
+        (nn.Sequential(nn.Linear(3, 2)), r"end must have every tensor of the model\. Got no '1\.weight'"),
+        (_without("1.running_mean"), r"Got no '1\.running_mean'"),
+        (
+            nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.PReLU()),
+            r"end must have the model's tensors only\. Got '2\.weight', which the model does not have",
+        ),
+        (
+            nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2)),
+            r"'0\.weight' of end must have the shape \[2, 3\]\. Got \[2, 4\]",
+        ),
+        (_without("0.bias") | {"0.bias": torch.tensor([0, math.nan])}, r"'0\.bias' of end must be finite\. Got NaN"),
+        (_without("0.bias") | {"0.bias": torch.zeros(2) * 1j}, r"'0\.bias' of end must be real, as in the model"),
     ],
 )
 def test_networks_that_do_not_match_are_refused_by_name(end, message):
     with pytest.raises(ValueError, match=message):
-        ls.directions.interpolation(nn.Sequential(nn.Linear(3, 2)), end)
+        ls.directions.interpolation(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), end)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (3, r"end must be a module or a state dict\. Got int"),
+        (_without("0.bias") | {"0.bias": [0.0, 1.0]}, r"'0\.bias' of end must be a tensor\. Got list"),
+    ],
+)
+def test_what_is_no_network_is_refused(end, message):
+    with pytest.raises(TypeError, match=message):
+        ls.directions.interpolation(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), end)
+
+
+def test_tied_tensors_may_come_once_but_not_as_two():
+    start = HazardNet()
+    state = {name: t.clone() for name, t in HazardNet().state_dict().items()}
+    both = ls.directions.interpolation(start, state)
+    for name in ("again.weight", "and_again.weight"):
+        alone = {k: t for k, t in state.items() if k != name}
+        assert ls.directions.interpolation(start, alone).sha256 == both.sha256
+    state["and_again.weight"] += 1
+    with pytest.raises(ValueError, match=r"one value for the tied 'again.weight' and 'and_again.weight'\. Got two"):
+        ls.directions.interpolation(start, state)
+
+
+def _cosine(a, b):
+    """Of two tensors, summed exactly; a complex number counts as two."""
+    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
+    a, b = a.double().flatten().tolist(), b.double().flatten().tolist()
+    dot = math.fsum(x * y for x, y in zip(a, b, strict=True))
+    return dot / (math.hypot(*a) * math.hypot(*b))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_orthogonal_directions_are_so_in_every_filter_and_keep_its_norm(kind, device):
+    make, shape, channel_axis = LAYERS[kind]
+    layer = make().double()
+    masks = filters(layer, torch.randn(shape, dtype=torch.float64), channel_axis)
+    name, weight = "weight", layer.weight.detach().clone()
+    axes = random(layer.to(device), n=3, orthogonal=True).axes
+    for mask in masks:
+        parts = [axis[name].cpu()[mask] for axis in axes]
+        for part in parts:
+            assert float(part.norm()) == pytest.approx(float(weight[mask].norm()), rel=1e-13)
+        assert max(abs(_cosine(a, b)) for a, b in combinations(parts, 2)) <= 1e-15
+
+
+@pytest.mark.parametrize("normalize", ["layer", "model", "none"])
+def test_orthogonal_directions_are_so_in_the_units_of_their_normalisation(normalize, device):
+    model = HazardNet().double().to(device)
+    axes = random(model, n=4, normalize=normalize, ignore="none", orthogonal=True).axes
+    plain = random(model, n=4, normalize=normalize, ignore="none").axes
+    assert all(torch.equal(axes[0][name], d) for name, d in plain[0].items())
+    names = list(plain[0])
+    if normalize == "layer":
+        assert not any(axis["norm.bias"].any() for axis in axes)  # a zero weight
+        units = [[name] for name in names if name != "norm.bias" and model.get_parameter(name).numel() >= 4]
+    else:
+        units = [names]
+    for unit in units:
+        vectors = [torch.cat([axis[name].flatten() for name in unit]) for axis in axes]
+        weights = torch.cat([model.get_parameter(name).detach().flatten() for name in unit])
+        assert max(abs(_cosine(a, b)) for a, b in combinations(vectors, 2)) <= 1e-15
+        if normalize != "none":
+            assert [float(v.norm()) for v in vectors] == pytest.approx([float(weights.norm())] * 4, rel=1e-13)
+
+
+def test_a_filter_stays_put_along_directions_that_it_has_no_room_for():
+    model = nn.ModuleDict({"one": nn.Linear(1, 4), "two": nn.Linear(2, 4), "raw": Raw()}).double()
+    axes = random(model, n=3, ignore="none", orthogonal=True).axes
+    torch.testing.assert_close(axes[0]["one.weight"].abs(), model["one"].weight.detach().abs(), rtol=1e-14, atol=0)
+    assert float(axes[0]["raw.temperature"].abs()) == pytest.approx(2.0, rel=1e-14)
+    for later in axes[1:]:
+        assert not later["one.weight"].any()
+        assert not later["raw.temperature"].any()
+    assert not axes[2]["two.weight"].any()
+    for a, b, w in zip(axes[0]["two.weight"], axes[1]["two.weight"], model["two"].weight.detach(), strict=True):
+        assert abs(_cosine(a, b)) <= 1e-15
+        assert float(b.norm()) == pytest.approx(float(w.norm()), rel=1e-13)
+    assert axes[2]["raw.mix"].all()
+
+
+def test_zero_filters_stay_put_along_orthogonal_directions():
+    model = nn.Linear(5, 3).double()
+    with torch.no_grad():
+        model.weight[1] = 0
+    for axis in random(model, n=3, orthogonal=True).axes:
+        assert not axis["weight"][1].any()
+        assert axis["weight"][[0, 2]].all()
+
+
+def test_complex_filters_have_room_for_two_directions_a_weight():
+    model = nn.Module()
+    model.w = nn.Parameter(torch.randn(3, 1, dtype=torch.complex128))
+    axes = random(model, n=3, orthogonal=True).axes
+    for a, b, w in zip(axes[0]["w"], axes[1]["w"], model.w.detach(), strict=True):
+        assert abs(_cosine(a, b)) <= 1e-15
+        assert [float(a.norm()), float(b.norm())] == pytest.approx([float(w.norm())] * 2, rel=1e-13)
+    assert not axes[2]["w"].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_orthogonal_directions_are_so_to_the_digits_of_the_weights(dtype, device):
+    model = nn.Conv2d(8, 4, 3).to(device, dtype)
+    x, y = (axis["weight"] for axis in random(model, orthogonal=True).axes)
+    assert x.dtype == y.dtype == dtype
+    rounding = torch.finfo(dtype).eps
+    for a, b, w in zip(x, y, model.weight.detach(), strict=True):
+        assert abs(_cosine(a.cpu(), b.cpu())) < rounding
+        assert float(b.double().norm()) == pytest.approx(float(w.double().norm()), rel=rounding)
+
+
+REPARAMETRISED = {
+    "weight_norm": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)),
+        {"parametrizations.weight.original1"},
+        "parametrizations.weight.original0",
+    ),
+    "older weight_norm": (lambda: torch.nn.utils.weight_norm(nn.Linear(5, 4)), {"weight_v"}, "weight_g"),
+    "spectral_norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)),
+        {"parametrizations.weight.original"},
+        None,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("kind", REPARAMETRISED)
+def test_what_a_reparametrised_layer_stores_is_moved_filter_by_filter(kind):
+    make, moved, gain = REPARAMETRISED[kind]
+    model = make().double()
+    axes = random(model, n=2, orthogonal=True).axes
+    assert set(axes[0]) == moved
+    (name,) = moved
+    for a, b, w in zip(*(axis[name] for axis in axes), model.get_parameter(name).detach(), strict=True):
+        assert [float(a.norm()), float(b.norm())] == pytest.approx([float(w.norm())] * 2, rel=1e-13)
+        assert abs(_cosine(a, b)) <= 1e-15
+    every = random(model, n=2, ignore="none", orthogonal=True).axes
+    assert set(every[0]) == dict(model.named_parameters()).keys()
+    if gain is not None:  # one number a filter: a second direction has no room
+        assert torch.allclose(every[0][gain].abs(), model.get_parameter(gain).detach().abs(), rtol=1e-13)
+        assert not every[1][gain].any()

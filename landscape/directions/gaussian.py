@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from landscape import modules
 from landscape.directions.axes import Directions
 from landscape.directions.normalisation import Ignore, Normalize, Units, one_of
+from landscape.directions.weights import like, moving
 
 
 def random(
@@ -59,25 +60,6 @@ def random(
         drawn = _gaussian(weights, seed, i)
         axes.append(units.normalized(units.orthogonalized(drawn, axes) if orthogonal else drawn))
     return Directions(tuple(like(axis, moved) for axis in axes), normalize, ignore, seed)
-
-
-def moving(model: nn.Module, ignore: Ignore) -> dict[str, Tensor]:
-    """The parameters that move, by name.
-
-    Raises:
-        ValueError: None is left.
-    """
-    moved = modules.parameters(model)
-    if ignore == "biasbn":
-        moved = {name: p for name, p in moved.items() if p.ndim > 1 and not modules.is_gain(name, p)}
-    if not moved:
-        raise ValueError("model must have a parameter of two or more dimensions. Got none. Use ignore='none'.")
-    return moved
-
-
-def like(axis: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A direction in the dtypes and on the devices of the parameters it moves."""
-    return {name: d.to(parameters[name].dtype).to(parameters[name].device) for name, d in axis.items()}
 
 
 def _gaussian(weights: Mapping[str, Tensor], seed: int, index: int) -> dict[str, Tensor]:

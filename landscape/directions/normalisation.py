@@ -32,6 +32,11 @@ def one_of(argument: str, value: str, allowed: object) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(get_args(allowed))}. Got {value!r}.")
 
 
+def inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    """Inner product of two directions over all their tensors; of complex ones the real part."""
+    return torch.stack([t.sum() for t in _products(a, b).values()]).sum()
+
+
 class Units:
     """The parts of the weights that are scaled together: filters, tensors, or all at once.
 
@@ -66,13 +71,16 @@ class Units:
 
     def _inner(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inner product of each unit, shaped to multiply each tensor."""
-        products = {name: (a[name].conj() * b[name]).real if a[name].is_complex() else a[name] * b[name] for name in a}
+        if self.normalize in ("model", "none"):
+            return dict.fromkeys(a, inner(a, b))
+        products = _products(a, b)
         if self.normalize == "filter":
             return {name: _filter_sums(t, self._layouts[name]) for name, t in products.items()}
-        if self.normalize == "layer":
-            return {name: t.sum() for name, t in products.items()}
-        whole = torch.stack([t.sum() for t in products.values()]).sum()
-        return dict.fromkeys(products, whole)
+        return {name: t.sum() for name, t in products.items()}
+
+
+def _products(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: (a[name].conj() * b[name]).real if a[name].is_complex() else a[name] * b[name] for name in a}
 
 
 def _filter_sums(t: Tensor, layout: Layout) -> Tensor:
