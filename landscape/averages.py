@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from landscape.batches import Reader
-from landscape.isolation import seed_all
 from landscape.problem import Objective, PerToken, Term, per_example
 
 
@@ -40,6 +42,10 @@ class Moments(NamedTuple):
         """
         if self.clusters < 2:
             return np.full_like(np.asarray(self.mean), np.nan)[()]
+        if isinstance(self.squares, float):  # a single cell, in every pass: without numpy's weight
+            finite = math.isfinite(self.squares)
+            factor = self.clusters / (self.clusters - 1)
+            return math.sqrt(max(self.squares, 0.0) * factor) / self.n if finite else math.nan
         with np.errstate(invalid="ignore"):
             spread = np.sqrt(np.maximum(self.squares, 0.0) * (self.clusters / (self.clusters - 1))) / self.n
         return np.where(np.isfinite(spread), spread, np.nan)[()]
@@ -56,44 +62,43 @@ def pool(parts: list[Moments]) -> Moments:
     return Moments(mean, squares, cross, n, sum(p.clusters for p in parts), sum(p.sizes for p in parts))
 
 
-@dataclass
-class _Running:
-    """Sums in float64 on the device, so that a pass over the data waits for the device only once."""
+class _Sums:
+    """A term's sums over each batch, in float64 on the device: few operations, and one transfer for a whole pass.
 
-    pivot: Tensor
-    n: Any = 0
-    clusters: int = 0
-    total: Any = 0.0
-    squares: Any = 0.0
-    cross: Any = 0.0
-    sizes: Any = 0.0
+    Squares are taken around the mean of the first batch, so that they do not drown in a large mean.
+    """
+
+    def __init__(self, first: Term) -> None:
+        self.clustered = isinstance(first, PerToken)
+        self.pivot = first.mean().nan_to_num(0.0) if isinstance(first, PerToken) else _float64(first).mean()
+        self.clusters = 0
+        self.batches: list[Tensor] = [self.pivot]
 
     def add(self, term: Term) -> None:
         if isinstance(term, PerToken):
-            sums, counts = term.sums(), term.counts()
-            centred = sums - self.pivot * counts
-            self.n, self.clusters = self.n + counts.sum(), self.clusters + len(sums)
-            self.cross = self.cross + centred.dot(counts)
-            self.sizes = self.sizes + counts.dot(counts)
+            values, counts = term.sums(), term.counts()
+            centred = values - self.pivot * counts
+            self.batches += [centred.dot(counts), counts.dot(counts), counts.sum()]
         else:
-            sums = _float64(term)
-            centred = sums - self.pivot
-            self.n, self.clusters = self.n + len(sums), self.clusters + len(sums)
-        self.total = self.total + sums.sum()
-        self.squares = self.squares + centred.dot(centred)
+            values = _float64(term)
+            centred = values - self.pivot
+        self.batches += [values.sum(), centred.dot(centred)]
+        self.clusters += len(values)
 
-    def finish(self) -> Moments:
-        tensors = (self.total, self.pivot, self.squares, self.n, self.cross, self.sizes)
-        wide = [torch.as_tensor(t, dtype=self.pivot.dtype, device=self.pivot.device) for t in tensors]
-        total, pivot, squares, n, cross, sizes = torch.stack(wide).tolist()
-        if n == 0:
+    def finish(self, pivot: float, *batches: float) -> Moments:
+        """The moments, from ``batches`` once they are on the host; added up in order, as a plain loop would."""
+        kinds = 5 if self.clustered else 2
+        *of_tokens, total, squares = (reduce(add, batches[kind::kinds]) for kind in range(kinds))
+        if not self.clustered:  # each value is a cluster of one
+            mean = total / self.clusters
+            squares -= self.clusters * (mean - pivot) ** 2
+            return Moments(mean, squares, 0.0, self.clusters, self.clusters, self.clusters)
+        cross, sizes, n = of_tokens
+        if not n:
             raise ValueError("a term must count at least one token. Got a mask that leaves out all of them.")
-        mean = total / n
-        shift = mean - pivot
-        if not sizes:  # single values: each a cluster of one
-            return Moments(mean, squares - n * shift * shift, 0.0, int(n), self.clusters, n)
-        squares, cross = squares - 2 * shift * cross + shift * shift * sizes, cross - shift * sizes
-        return Moments(mean, squares, cross, int(n), self.clusters, sizes)
+        shift = total / n - pivot
+        squares += shift * (shift * sizes - 2 * cross)
+        return Moments(total / n, squares, cross - shift * sizes, int(n), self.clusters, sizes)
 
 
 def average(
@@ -101,7 +106,7 @@ def average(
 ) -> dict[str, Moments]:
     """Average each term over all the examples of a reader, at the weights of ``model``.
 
-    Random draws inside are the same at every call; call it inside `preserve_rng`.
+    Call it inside `preserve_rng`: the loader and the objective may draw random numbers.
 
     Args:
         model: A private copy of the problem's model, moved to where the terms are wanted.
@@ -113,23 +118,22 @@ def average(
         TypeError, ValueError: The objective returns something else than terms of shape ``[N]``, see `per_example`; or
             there is no example.
     """
-    running: dict[str, _Running] = {}
-    seed_all(0, reader.device)
+    found: dict[str, _Sums] = {}
     # Closed at once, also where an error keeps this frame alive: the loader's own generator is put back then.
     with torch.no_grad(), closing(reader.read(digest)) as batches:
         for terms in _terms(model, objective, batches):
             for name, term in terms.items():
-                if name not in running:
-                    running[name] = _Running(_pivot(term))
-                running[name].add(term)
-    if not running:
+                if name not in found:
+                    found[name] = _Sums(term)
+                found[name].add(term)
+    if not found:
         raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
-    return {name: sums.finish() for name, sums in running.items()}
+    numbers = iter(torch.stack([number for sums in found.values() for number in sums.batches]).tolist())
+    return {name: sums.finish(*islice(numbers, len(sums.batches))) for name, sums in found.items()}
 
 
 def probe(model: nn.Module, objective: Objective, reader: Reader) -> dict[str, float]:
     """Sum of each term over the first batch that has examples: a cheap sign of what the objective is."""
-    seed_all(0, reader.device)
     with torch.no_grad(), closing(reader.read()) as batches:
         terms = next(_terms(model, objective, batches), {})
         return {name: float((t.sums() if isinstance(t, PerToken) else _float64(t)).sum()) for name, t in terms.items()}
@@ -142,13 +146,6 @@ def _terms(model: nn.Module, objective: Objective, batches: Generator[Any]) -> G
         found = {name: t for name, t in terms.items() if len(t.values if isinstance(t, PerToken) else t)}
         if found:
             yield found
-
-
-def _pivot(term: Term) -> Tensor:
-    """Something near the mean, to sum squares around: of the values as they are, for the sake of rounding."""
-    if isinstance(term, PerToken):
-        return (term.sums().sum() / term.counts().sum()).nan_to_num(0.0)
-    return _float64(term).mean()
 
 
 def _float64(values: Tensor) -> Tensor:

@@ -108,8 +108,10 @@ def size_of(batch: Any) -> int:
     """Length of the first tensor in a batch; 0 where there is none."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 0
-    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return next((size for size in map(size_of, items) if size), 0)
+    for item in batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ():
+        if size := size_of(item):
+            return size
+    return 0
 
 
 def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -117,6 +119,8 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None
 
     def move(tensor: Tensor) -> Tensor:
         cast = dtype if tensor.is_floating_point() else None
+        if tensor.device == device and cast is None:
+            return tensor
         return tensor.to(device, cast, non_blocking=tensor.is_pinned())
 
     return _mapped(move, batch, lambda other: copy.copy(other).to(device) if hasattr(other, "to") else other)

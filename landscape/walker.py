@@ -40,15 +40,21 @@ class Walker:
         self._versions = [t._version for t in self._rest[1]]
 
     def at(self, point: Sequence[float], digest: hashlib._Hash | None = None) -> dict[str, Moments]:
-        """The averages of the terms at a point; ``digest`` takes in the examples."""
+        """The averages of the terms at a point; ``digest`` takes in the examples.
+
+        Random numbers that the loader or the objective draw are the same at every point.
+        """
         self._move(point)
+        seed_all(0, self.reader.device)
         if self.bn_reader is not None:
             batchnorm.recalibrate(self.model, self._forward)
+            seed_all(0, self.reader.device)
         return averages.average(self.model, self.objective, self.reader, digest)
 
     def probe(self) -> dict[str, float]:
         """Sums of the terms over the first batch at the origin, with the statistics as they are."""
         self._move([0.0] * len(self._axes))
+        seed_all(0, self.reader.device)
         return averages.probe(self.model, self.objective, self.reader)
 
     @torch.no_grad()
@@ -71,7 +77,6 @@ class Walker:
 
     def _forward(self) -> None:
         assert self.bn_reader is not None
-        seed_all(0, self.bn_reader.device)
         with torch.no_grad(), closing(self.bn_reader.read()) as batches:
             for batch in batches:
                 self.objective(self.model, batch)

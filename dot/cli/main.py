@@ -22,6 +22,7 @@ VERBS = {
     "reproduce": "run a whole study: teacher, students, surfaces, conflict, figures, report",
     "train": "train one student (and its teacher)",
     "surface": "measure a loss surface of a run, or of your own network",
+    "merge": "put the parts of a surface together",
     "conflict": "measure how the gradients of two terms agree",
     "plot": "draw result files as PDF and PNG",
     "explore": "a page with surfaces to rotate in the browser",
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("dot").setLevel(logging.INFO)
     try:
         reply = module.run(options)
-        print(to_json(reply.data) if options.json else reply.text, flush=True)
+        if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+            print(to_json(reply.data) if options.json else reply.text, flush=True)
     except KeyboardInterrupt:
         kept = "What was finished is kept: run the same command to go on." if verb in RESUMED else "Run it again."
         return _fail(130, f"interrupted. {kept}")
