@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from landscape import conflict, directions, sharpness
+from landscape import conflict, connectivity, directions, sharpness
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
 from landscape.merging import merge
 from landscape.problem import PerToken, Problem
@@ -23,7 +23,7 @@ from landscape.store import load
 from landscape.surface import evaluate
 
 if TYPE_CHECKING:
-    from landscape import plot, report
+    from landscape import formats, plot, report
     from landscape.explorer import explore
 
 __all__ = [
@@ -36,9 +36,11 @@ __all__ = [
     "Problem",
     "Surface",
     "conflict",
+    "connectivity",
     "directions",
     "evaluate",
     "explore",
+    "formats",
     "load",
     "merge",
     "plot",
@@ -52,7 +54,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plot", "report"):
+    if name in ("formats", "plot", "report"):
         return import_module(f"landscape.{name}")
     if name == "explore":
         return import_module("landscape.explorer").explore

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from landscape import modules
 from landscape.batches import count
 from landscape.isolation import preserve_rng
-from landscape.problem import PerToken, Problem, Term, per_example
+from landscape.problem import Problem, Term, differentiable, per_example, reached
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import Array, Conflict
@@ -162,9 +162,10 @@ def measure(
     index = [layers.index(owner[name]) for name in parameters]
     grams: list[Tensor] = []
     source = problem.iterate()
-    total = batches or (count(problem.batches))
+    total = batches or count(problem.batches)
     with preserve_rng(0, problem.device), torch.enable_grad(), closing(source), bar(total, label, "batch") as progress:
         for number, batch in enumerate(islice(source, batches)):
+            model.eval()  # an objective may have left it in another mode
             losses = per_example(problem.objective(model, batch), batch)
             a, b = (_gradient(losses, term, list(parameters.values())) for term in terms)
             grams.append(gram(a, b, index, len(layers)).cpu())
@@ -180,17 +181,9 @@ def measure(
 
 
 def _gradient(losses: Mapping[str, Term], term: str, parameters: list[Tensor]) -> list[Tensor]:
-    if term not in losses:
-        raise ValueError(f"terms must be among those of the objective: {', '.join(losses)}. Got {term!r}.")
-    found = losses[term]
-    if not (found.values if isinstance(found, PerToken) else found).requires_grad:
-        raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
-    gradients = torch.autograd.grad(found.mean(), parameters, retain_graph=True, allow_unused=True)
-    if all(g is None for g in gradients):
-        raise ValueError(
-            f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "
-            "model that it is given?"
-        )
+    mean = differentiable(losses, term).mean()
+    gradients = torch.autograd.grad(mean, parameters, retain_graph=True, allow_unused=True)
+    reached(gradients, term)
     return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
 
 

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from landscape import modules
 from landscape.directions import Directions
-from landscape.directions.gradient import differentiable, reached
 from landscape.directions.weights import read
 from landscape.grid import Path
 from landscape.isolation import preserve_rng
-from landscape.problem import Problem, per_example
+from landscape.problem import Problem, differentiable, per_example, reached
 from landscape.progress import bar
 from landscape.results import Array
 

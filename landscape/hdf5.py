@@ -106,15 +106,16 @@ def write_labelled(group: h5py.Group, name: str, values: NDArray[Any], dims: Seq
 
 
 def write_tensor(group: h5py.Group, name: str, tensor: torch.Tensor) -> None:
-    """Write a tensor of any device and dtype, compressed."""
+    """Write a tensor of any device and dtype, compressed; a slash in its name, a folder to HDF5, comes back too."""
     values = tensor.detach().cpu()
     wide = values.float() if values.dtype == torch.bfloat16 else values  # HDF5 has no bfloat16
-    dataset = group.create_dataset(name, data=wide.numpy(), compression="gzip" if wide.ndim else None)
-    dataset.attrs["dtype"] = str(values.dtype).removeprefix("torch.")
+    dataset = group.create_dataset(name.replace("/", "|"), data=wide.numpy(), compression="gzip" if wide.ndim else None)
+    dataset.attrs["name"], dataset.attrs["dtype"] = name, str(values.dtype).removeprefix("torch.")
 
 
 def read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
     """Every tensor that `write_tensor` wrote into a group, on the CPU, in its own dtype."""
     return {
-        name: torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"])) for name, dataset in group.items()
+        dataset.attrs["name"]: torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"]))
+        for dataset in group.values()
     }

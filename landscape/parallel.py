@@ -6,7 +6,9 @@ Everything rests on `evaluate(..., shard="i/n")`; what is here only supplies i a
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +48,15 @@ def gather(out: Path, part: Part, data_shard: Part) -> None:
     Raises:
         ValueError, OSError: As `merge`.
     """
-    torch.distributed.init_process_group("gloo")
+    # Torch's default is half an hour, which ranks of different devices may well be apart after days.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=365))
     try:
         torch.distributed.barrier()
         if part.index == 0:
             paths = [part_path(out, Part(i, part.count), data_shard) for i in range(part.count)]
             merge(paths, part_path(out, Part(), data_shard))
             for path in (*paths, plan_path(out)):
-                path.unlink()
+                path.unlink(missing_ok=True)  # other parts of the data share the plan
         torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
@@ -75,7 +78,9 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         ValueError: ``workers`` is not positive.
         RuntimeError: A worker failed; its own message is on stderr.
+        KeyboardInterrupt: As anywhere; the workers have ended, and kept what was finished.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -96,6 +101,10 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
         return elastic_launch(config, work)(*arguments)[0]
     except ChildFailedError as error:
         raise RuntimeError(f"all workers must end well. Got a failure of {sorted(error.failures)}.") from error
+    except SignalException as error:
+        if error.sigval != signal.SIGINT:
+            raise
+        raise KeyboardInterrupt from error
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -175,6 +175,33 @@ def per_example(terms: Mapping[str, Term], batch: Any) -> dict[str, Term]:
                 f'Use reduction="none" and average over everything but the examples.{hint}'
             )
     return dict(terms)
+
+
+def differentiable(terms: Mapping[str, Term], term: str) -> Term:
+    """One of the objective's terms.
+
+    Raises:
+        ValueError: It is not among them, or has no gradient.
+    """
+    if term not in terms:
+        raise ValueError(f"term must be among those of the objective: {', '.join(terms)}. Got {term!r}.")
+    found = terms[term]
+    if not (found.values if isinstance(found, PerToken) else found).requires_grad:
+        raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
+    return found
+
+
+def reached(gradients: Sequence[Tensor | None], term: str) -> None:
+    """Refuse gradients none of which is there.
+
+    Raises:
+        ValueError: With the term.
+    """
+    if all(g is None for g in gradients):
+        raise ValueError(
+            f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "
+            "model that it is given?"
+        )
 
 
 def _check_tokens(name: str, term: PerToken) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from landscape import directions
 from landscape.grid import Grid1D
@@ -153,6 +153,8 @@ def lines(surface: Surface, term: str) -> list[tuple[Array, Array]]:
     """
     if not surface.complete:
         raise ValueError("surface must be complete. Got pending cells: evaluate it again to resume.")
+    if surface.path is not None:
+        raise ValueError("surface must be of straight lines. Got a path. Draw its curves instead.")
     values = surface.values(term)
     zero = [_zero(surface.x, "x")]
     if surface.y is not None:
@@ -182,5 +184,5 @@ def _reach(x: Array, values: Array, level: float) -> tuple[float, bool]:
 
 def _over_directions(name: str, values: Array, definition: str, censored: int = 0) -> Measure:
     n, mean = len(values), float(values.mean())
-    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n >= _ENOUGH else np.nan
+    half = special.stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n) if n >= _ENOUGH else np.nan
     return Measure(name, mean, float(mean - half), float(mean + half), definition, censored, n)

@@ -287,7 +287,7 @@ def test_a_file_holds_everything(tmp_path, device):
     [
         (("ce",), r"terms must be two different names, such as \('ce', 'kd'\). Got \('ce',\)"),
         (("ce", "ce"), "two different names"),
-        (("ce", "dkd"), "terms must be among those of the objective: ce, kd, hit. Got 'dkd'"),
+        (("ce", "dkd"), "term must be among those of the objective: ce, kd, hit. Got 'dkd'"),
         (("ce", "hit"), "term 'hit' must be differentiable. Got one without a gradient"),
     ],
 )

@@ -28,12 +28,8 @@ def save(directions: Directions, path: str | Path) -> None:
         path: Of the file.
 
     Raises:
-        ValueError: A name holds a slash, which HDF5 takes for a folder.
         OSError: The file cannot be written.
     """
-    for name in [*directions.points, *(name for axis in directions.axes for name in axis)]:
-        if "/" in name:
-            raise ValueError(f"a name must not hold a slash, to be stored in HDF5. Got {name!r}.")
     write_new(path, lambda file: _write(file, directions))
 
 

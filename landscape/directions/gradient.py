@@ -13,7 +13,7 @@ from landscape.directions.axes import Directions
 from landscape.directions.normalisation import Ignore, Normalize, Units, one_of
 from landscape.directions.weights import like, moving
 from landscape.isolation import preserve_rng
-from landscape.problem import PerToken, Problem, Term, per_example
+from landscape.problem import PerToken, Problem, differentiable, per_example, reached
 
 
 def gradient(problem: Problem, term: str, *, normalize: Normalize = "model", ignore: Ignore = "none") -> Directions:
@@ -41,33 +41,6 @@ def gradient(problem: Problem, term: str, *, normalize: Normalize = "model", ign
     weights = {name: modules.wide(p) for name, p in moved.items()}
     uphill = Units(weights, normalize, modules.filter_layouts(problem.model)).normalized(_mean(problem, term, moved))
     return Directions((like(uphill, moved),), normalize, ignore, kind="gradient")
-
-
-def differentiable(terms: Mapping[str, Term], term: str) -> Term:
-    """One of the objective's terms.
-
-    Raises:
-        ValueError: It is not among them, or has no gradient.
-    """
-    if term not in terms:
-        raise ValueError(f"term must be among those of the objective: {', '.join(terms)}. Got {term!r}.")
-    found = terms[term]
-    if not (found.values if isinstance(found, PerToken) else found).requires_grad:
-        raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
-    return found
-
-
-def reached(gradients: tuple[Tensor | None, ...], term: str) -> None:
-    """Refuse gradients none of which is there.
-
-    Raises:
-        ValueError: With the term.
-    """
-    if all(g is None for g in gradients):
-        raise ValueError(
-            f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "
-            "model that it is given?"
-        )
 
 
 def _mean(problem: Problem, term: str, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:

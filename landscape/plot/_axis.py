@@ -22,6 +22,8 @@ def is_wide(values: ArrayLike) -> bool:
 
 def coordinate_label(axis: str, surface: Surface) -> str:
     """Name of a coordinate with its unit, such as ``x (filter norms)``."""
+    if surface.path is not None:
+        return surface.unit
     return f"{axis} ({surface.unit})"
 
 

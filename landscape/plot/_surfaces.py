@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from landscape.grid import finest
 from landscape.results import PENDING, Array, Surface
 
 MAX_PLANES = 6
@@ -30,7 +32,7 @@ def check_term(name: str, surface: Surface, term: str) -> None:
 
 
 def planes(surfaces: Surface | Mapping[str, Surface], term: str) -> dict[str, Surface]:
-    """Planes to be drawn side by side, by name.
+    """Planes to be drawn side by side, by name; of one that is being measured coarse to fine, its finest whole part.
 
     Args:
         surfaces: One plane, which gets the name ``""``, or several by name.
@@ -48,7 +50,25 @@ def planes(surfaces: Surface | Mapping[str, Surface], term: str) -> dict[str, Su
         check_term(name, surface, term)
     if not any(np.isfinite(measured(surface, term)).any() for surface in named.values()):
         raise ValueError(f"expected at least one finite value of {term!r}. Got none. Finish the measurement first.")
-    return named
+    return dict(_sharpest(name, surface) for name, surface in named.items())
+
+
+def _sharpest(name: str, surface: Surface) -> tuple[str, Surface]:
+    if surface.complete or surface.attrs.get("plan", {}).get("order") != "coarse-to-fine":
+        return name, surface
+    rows, columns = finest(surface.status != PENDING)
+    if not rows.size:
+        return name, surface
+    part = np.ix_(rows, columns)
+    so_far = f"{len(rows) * len(columns)} of {surface.status.size} cells so far"
+    return f"{name}, {so_far}" if name else so_far, replace(
+        surface,
+        x=surface.x[columns],
+        y=plane_y(surface)[rows],
+        means={of: values[part] for of, values in surface.means.items()},
+        sems={of: values[part] for of, values in surface.sems.items()},
+        status=surface.status[part],
+    )
 
 
 def plane_y(surface: Surface) -> Array:

@@ -33,8 +33,9 @@ _NOT_FINITE = ("#ffffff", "#7a7a7a", "xxxxx")
 def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     """Every cell in its colour, with contour lines, under one colour scale and one set of levels.
 
-    Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights; pending cells are striped and
-    cells that are not finite cross-hatched. The scale is logarithmic where all values are positive and span a factor of
+    Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights, and rings what else the
+    directions know: the three networks of a plane, the path of a training run. Pending cells are striped and cells that
+    are not finite cross-hatched. The scale is logarithmic where all values are positive and span a factor of
     30 or more.
 
     Args:
@@ -79,8 +80,30 @@ def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Ar
     if x.min() <= 0 <= x.max() and y.min() <= 0 <= y.max():
         ax.plot(0, 0, marker="+", color="black", markersize=8, markeredgewidth=2.8)
         ax.plot(0, 0, marker="+", color="white", markersize=6, markeredgewidth=1.2)
+    _mark_points(ax, surface)
     ax.set_xlabel(coordinate_label("x", surface))
     ax.set_ylabel(coordinate_label("y", surface))
+
+
+def _mark_points(ax: Axes, surface: Surface) -> None:
+    """Places of note; what lies outside of the plane as it was measured is cut off."""
+    if surface.directions is None:
+        return
+    shown = ax.axis()
+    for name, points in surface.directions.points.items():
+        ax.plot(*points.T, "-o", color="black", markersize=4.5, linewidth=2.4, markerfacecolor="white")
+        ax.plot(*points.T, "-", color="white", linewidth=1.0)
+        if len(points) == 1:
+            ax.annotate(
+                name,
+                (float(points[0, 0]), float(points[0, 1])),
+                xytext=(5, 5),
+                textcoords="offset points",
+                color="white",
+                path_effects=_RIM,
+                annotation_clip=True,
+            )
+    ax.axis(shown)
 
 
 def _mark_cells(ax: Axes, x: Array, y: Array, cells: NDArray[np.bool_], look: tuple[str, str, str]) -> None:
