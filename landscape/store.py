@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from landscape.directions import Directions
+from landscape.directions import Directions, files
 from landscape.hdf5 import (
     check_names,
     read_attrs,
@@ -160,11 +160,14 @@ class SurfaceWriter:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What a file holds, ready for JSON: its schema, attributes, axes and how much of it is done.
+    """What a file of this package holds, ready for JSON: its schema, attributes, axes and how much of it is done.
 
     Raises:
         FileNotFoundError, ValueError: As `load`.
     """
+    with reading(path) as file:
+        if file.attrs.get("schema") == files.SCHEMA:
+            return _describe_directions(files.load(path))
     found = load(path)
     body: dict[str, Any]
     if isinstance(found, Surface):
@@ -185,6 +188,18 @@ def describe(path: str | Path) -> dict[str, Any]:
             "fraction_negative": found.fraction_negative,
         }
     return body | {"attributes": found.attrs}
+
+
+def _describe_directions(found: Directions) -> dict[str, Any]:
+    return {
+        "schema": files.SCHEMA,
+        "kind": found.kind,
+        "directions": len(found),
+        "tensors": {name: list(tensor.shape) for name, tensor in found.axes[0].items()},
+        "points": {name: points.tolist() for name, points in found.points.items()},
+        "explained": list(found.explained),
+        "attributes": {"normalize": found.normalize, "ignore": found.ignore, "seed": found.seed},
+    }
 
 
 def _schema(file: h5py.File, path: str | Path) -> str:

@@ -86,11 +86,11 @@ def measure(case: str, device: torch.device, rounds: int, folder: Path) -> dict[
     grid = ls.Grid2D((-1, 1, cells), (-1, 1, cells))
     fixed = ls.Grid2D((-1, 1, 3), (-1, 1, 3))
     ours, plain = [], []
+    extra = cells**2 - 9
     for i in range(rounds):
         # The passes at the origin and the file are the same for both grids: what differs is cells alone.
         whole = seconds(lambda i=i: ls.evaluate(problem, directions, grid, out=folder / f"{case}-{i}.h5"), 1)
         start = seconds(lambda i=i: ls.evaluate(problem, directions, fixed, out=folder / f"{case}-{i}-few.h5"), 1)
-        extra = cells**2 - 9
         ours.append((whole - start) / extra)
         plain.append(seconds(lambda: [bare(model, batches) for _ in range(extra)], extra))
     ratios = [a / b for a, b in zip(ours, plain, strict=True)]
