@@ -42,8 +42,17 @@ class Plan:
 
     @classmethod
     def of(cls, attrs: dict[str, Any]) -> Plan:
-        """That of a file, from its attributes."""
-        return cls(**attrs["plan"])
+        """That of a file, from its attributes.
+
+        Raises:
+            ValueError: It was written by a version with other plans.
+        """
+        try:
+            return cls(**attrs["plan"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                "a surface must have a plan of this version, to be resumed. Got one of another: write to another file."
+            ) from error
 
     def as_attr(self) -> dict[str, Any]:
         """Ready for a file's attributes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -290,6 +291,7 @@ class _Work:
             "explained": list(self.directions.explained),
             "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
             "plan": plan.as_attr(),
+            "nondeterministic": "refuse" if self.options.steady else "allow",
             **self.identity,
             **measured,
         }
@@ -346,17 +348,37 @@ def _fill(
     with bar(surface.status.size, label, "cell") as progress:
         progress.update(surface.status.size - len(todo))
         for index, point in todo:
-            cell = walker.at(point) if any(point) else origin
-            _refuse_other_terms(cell, origin, point)
-            for name, moments in cell.items():
-                surface.means[name][index], surface.sems[name][index] = moments.mean, moments.sem
-                for key, arrays in surface.sums.items():
-                    arrays[name][index] = getattr(moments, key)
-            finite = all(np.isfinite(moments.mean) for moments in cell.values())
-            surface.status[index] = DONE if finite else NOT_FINITE
+            if any(point):
+                _measure_cell(surface, index, walker.at(point), origin, point)
+            else:
+                _copy_origin(surface, index)
             if writer is not None:
                 writer.add(index)
             progress.update()
+
+
+def _measure_cell(
+    surface: Surface,
+    index: tuple[int, ...],
+    cell: dict[str, Moments],
+    origin: dict[str, Moments],
+    point: tuple[float, ...],
+) -> None:
+    _refuse_other_terms(cell, origin, point)
+    for name, moments in cell.items():
+        surface.means[name][index], surface.sems[name][index] = moments.mean, moments.sem
+        for key, arrays in surface.sums.items():
+            arrays[name][index] = getattr(moments, key)
+    finite = all(math.isfinite(moments.mean) for moments in cell.values())
+    surface.status[index] = DONE if finite else NOT_FINITE
+
+
+def _copy_origin(surface: Surface, index: tuple[int, ...]) -> None:
+    for name, (mean, sem) in surface.origin.items():
+        surface.means[name][index], surface.sems[name][index] = mean, sem
+        for kept, arrays in enumerate(surface.sums.values()):
+            arrays[name][index] = surface.attrs["origin_sums"][name][kept]
+    surface.status[index] = DONE
 
 
 def _refuse_other_terms(cell: dict[str, Moments], origin: dict[str, Moments], point: tuple[float, ...]) -> None:

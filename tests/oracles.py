@@ -46,6 +46,43 @@ def averages(
     }
 
 
+def brute_force(
+    model: nn.Module,
+    objective: Callable[..., Any],
+    batches: Sequence[Any],
+    axes: Sequence[Axis] = (),
+    point: Sequence[float] = (),
+) -> dict[str, tuple[float, float]]:
+    """Mean and standard error of each term at one point, as a script would take them: moved weights in a deep copy.
+
+    Without a direction it is the plain evaluation loop. The torch operations are fixed, for comparisons bit for bit:
+    ``torch.add(w, d, alpha=x)`` for each direction in turn, in the model's dtype, and a float64 sum of every batch.
+    """
+    module = copy.deepcopy(model).eval()
+    totals: dict[str, float] = {}
+    examples: dict[str, list[float]] = {}
+    with torch.no_grad():
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            for coordinate, axis in zip(point, axes, strict=True):
+                if name in axis:
+                    tensor.copy_(torch.add(tensor, axis[name], alpha=coordinate))
+        for batch in batches:
+            for term, values in objective(module, batch).items():
+                totals[term] = totals.get(term, 0.0) + values.double().sum().item()
+                examples.setdefault(term, []).extend(values.double().tolist())
+    return {term: (totals[term] / len(v), standard_error(v)) for term, v in examples.items()}
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of independent examples, ``s / sqrt(n)``, in exact sums."""
+    if len(values) < 2:
+        return math.nan
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
 def plane(
     model: nn.Module,
     objective: Callable[..., Any],
@@ -169,6 +206,8 @@ def fingerprint(model: nn.Module, *generators: torch.Generator) -> dict[str, str
     """What every measurement must leave as it was: tensors, gradients, modes, random states, threads."""
 
     def of(t: Tensor | None) -> Any:
+        if t is not None and t.dtype == torch.bfloat16:  # NumPy has none
+            return (id(t), t._version, t.data_ptr(), t.detach().cpu().view(torch.int16).numpy().tobytes())
         return None if t is None else (id(t), t._version, t.data_ptr(), t.detach().cpu().numpy().tobytes())
 
     tensors = [*model.named_parameters(), *model.named_buffers()]

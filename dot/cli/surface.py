@@ -99,7 +99,7 @@ def measure(options: Options) -> Reply:
         _directions(options, problem),
         _grid(options),
         out=out,
-        reuse=known if known is not None and not part.whole else options.extend,
+        reuse=known if known is not None and data.whole and not part.whole else options.extend,
         coarse_to_fine=options.coarse_to_fine,
         bn_mode=options.bn_mode,
         bn_sample=_sample(options, problem),
