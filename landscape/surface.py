@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,22 +11,24 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from landscape import averages, batchnorm, identity, modules, store
+from landscape import averages, batchnorm, identity, store
 from landscape import grid as grids
 from landscape.averages import Moments
 from landscape.batches import Batches, Reader
 from landscape.batchnorm import BnMode
+from landscape.cells import fill, warn_if_flat
 from landscape.directions import Directions
 from landscape.directions.normalisation import one_of
+from landscape.directions.weights import check_fit
 from landscape.files import claim
 from landscape.grid import Grid, Grid2D
 from landscape.isolation import preserve_rng, thread_count
 from landscape.parts import Part, part_path, plan_path
 from landscape.plan import Order, Plan, agreed
 from landscape.problem import Problem
-from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
-from landscape.results import DONE, NOT_FINITE, PENDING, Surface
+from landscape.results import PENDING, Surface
+from landscape.reuse import take
 from landscape.walker import Walker
 
 Precision = Literal["as given", "float64"]
@@ -95,7 +96,7 @@ def evaluate(
     one_of("bn_mode", bn_mode, BnMode)
     one_of("precision", precision, Precision)
     one_of("nondeterministic", nondeterministic, Nondeterministic)
-    _check_fit(problem, directions)
+    check_fit(problem.model, directions.axes)
     if bn_mode == "recalibrate" and not batchnorm.norms(problem.model):
         raise ValueError("bn_mode='recalibrate' needs batch norms with running statistics. Got a model without any.")
     options = _Options(
@@ -234,7 +235,7 @@ class _Work:
             self._refuse_changing(walker, origin, digests["data_sha256"])
             found = self._allocate(plan, origin, digests | {"probe": walker.probe()})
             if self.reuse is not None:
-                self._take(found, self.reuse)
+                take(found, self.reuse, self._todo(found), steady=self.options.steady)
             if self.path is not None:
                 store.create_surface(self.path, found)
         else:
@@ -242,8 +243,8 @@ class _Work:
             if self.options.steady:
                 identity.refuse_another_origin(found, averages.as_pairs(origin), self.name)
         with store.SurfaceWriter(self.path, found) if self.path is not None else nullcontext() as writer:
-            _fill(found, walker, self._todo(found), origin, writer, self.options.label)
-        _warn_if_flat(found)
+            fill(found, walker, self._todo(found), origin, writer, self.options.label)
+        warn_if_flat(found)
         return found
 
     def _refuse_changing(self, walker: Walker, origin: dict[str, Moments], data_sha256: str) -> None:
@@ -312,105 +313,3 @@ class _Work:
             path=self.grid.coordinates if isinstance(self.grid, grids.Path) else None,
             sums={} if whole else {"squares": empty[2], "cross": empty[3]},
         )
-
-    def _take(self, new: Surface, old: Surface) -> None:
-        """Copy the cells of ``old`` that lie on the grid of ``new`` and belong to this part."""
-        identity.refuse_another(old, {key: new.attrs[key] for key in identity.SAME_FOR_PARTS}, None, "reuse")
-        if old.dims != new.dims or old.path is not None or new.path is not None or new.sums or old.sums:
-            raise ValueError(f"reuse must be a surface of the same kind, over all the data, and no path. Got {old!r}.")
-        if self.options.steady:
-            identity.refuse_another_origin(old, new.origin, "reuse")
-        place = [{value: i for i, value in enumerate(_axis(old, dim))} for dim in old.dims]
-        ours = [_axis(new, dim) for dim in new.dims]
-        for index, _ in self._todo(new):
-            source = tuple(places.get(axis[i], -1) for places, axis, i in zip(place, ours, index, strict=True))
-            if -1 not in source:
-                for mine, theirs in ((new.means, old.means), (new.sems, old.sems)):
-                    for name, values in mine.items():
-                        values[index] = theirs[name][source]
-                new.status[index] = old.status[source]
-
-
-def _axis(surface: Surface, dim: str) -> list[float]:
-    if dim == "direction":
-        return list(range(len(surface.status)))
-    return [float(v) for v in (surface.x if dim == "x" else np.asarray(surface.y))]
-
-
-def _fill(
-    surface: Surface,
-    walker: Walker,
-    todo: list[grids.Cell],
-    origin: dict[str, Moments],
-    writer: store.SurfaceWriter | None,
-    label: str,
-) -> None:
-    with bar(surface.status.size, label, "cell") as progress:
-        progress.update(surface.status.size - len(todo))
-        for index, point in todo:
-            if any(point):
-                _measure_cell(surface, index, walker.at(point), origin, point)
-            else:
-                _copy_origin(surface, index)
-            if writer is not None:
-                writer.add(index)
-            progress.update()
-
-
-def _measure_cell(
-    surface: Surface,
-    index: tuple[int, ...],
-    cell: dict[str, Moments],
-    origin: dict[str, Moments],
-    point: tuple[float, ...],
-) -> None:
-    _refuse_other_terms(cell, origin, point)
-    for name, moments in cell.items():
-        surface.means[name][index], surface.sems[name][index] = moments.mean, moments.sem
-        for key, arrays in surface.sums.items():
-            arrays[name][index] = getattr(moments, key)
-    finite = all(math.isfinite(moments.mean) for moments in cell.values())
-    surface.status[index] = DONE if finite else NOT_FINITE
-
-
-def _copy_origin(surface: Surface, index: tuple[int, ...]) -> None:
-    for name, (mean, sem) in surface.origin.items():
-        surface.means[name][index], surface.sems[name][index] = mean, sem
-        for kept, arrays in enumerate(surface.sums.values()):
-            arrays[name][index] = surface.attrs["origin_sums"][name][kept]
-    surface.status[index] = DONE
-
-
-def _refuse_other_terms(cell: dict[str, Moments], origin: dict[str, Moments], point: tuple[float, ...]) -> None:
-    counts, expected = ({name: m.n for name, m in moments.items()} for moments in (cell, origin))
-    if counts != expected:
-        raise ValueError(
-            f"the objective must return the same terms everywhere, of as many values: {expected}. Got {counts} at "
-            f"{point}."
-        )
-
-
-def _warn_if_flat(surface: Surface) -> None:
-    done = surface.status != PENDING
-    if done.sum() > 1 and all(
-        (values[done] == surface.origin[name][0]).all() for name, values in surface.means.items()
-    ):
-        warnings.warn(
-            "no cell differs from the origin: does the objective use the model that it is given, not another?",
-            stacklevel=5,
-        )
-
-
-def _check_fit(problem: Problem, directions: Directions) -> None:
-    state = modules.state(problem.model)
-    for axis in directions.axes:
-        for name, direction in axis.items():
-            if name not in state:
-                raise ValueError(f"directions must belong to the model. Got {name!r}, which the model does not have.")
-            if direction.shape != state[name].shape:
-                raise ValueError(
-                    f"the direction of {name!r} must have the parameter's shape {list(state[name].shape)}. "
-                    f"Got {list(direction.shape)}."
-                )
-            if not modules.is_continuous(state[name]):
-                raise ValueError(f"only real and complex numbers can move. Got {name!r} of {state[name].dtype}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -29,6 +29,26 @@ def moving(model: nn.Module, ignore: Ignore) -> dict[str, Tensor]:
 def like(axis: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A direction in the dtypes and on the devices of the parameters it moves."""
     return {name: d.to(parameters[name].dtype).to(parameters[name].device) for name, d in axis.items()}
+
+
+def check_fit(model: nn.Module, axes: Sequence[Mapping[str, Tensor]]) -> None:
+    """Refuse directions that do not belong to the model.
+
+    Raises:
+        ValueError: A tensor is unknown, of another shape, or would move integers. It is named.
+    """
+    state = modules.state(model)
+    for axis in axes:
+        for name, direction in axis.items():
+            if name not in state:
+                raise ValueError(f"directions must belong to the model. Got {name!r}, which the model does not have.")
+            if direction.shape != state[name].shape:
+                raise ValueError(
+                    f"the direction of {name!r} must have the parameter's shape {list(state[name].shape)}. "
+                    f"Got {list(direction.shape)}."
+                )
+            if not modules.is_continuous(state[name]):
+                raise ValueError(f"only real and complex numbers can move. Got {name!r} of {state[name].dtype}.")
 
 
 def read(model: nn.Module, other: modules.Weights, what: str, required: Iterable[str] = ()) -> dict[str, Tensor]:
