@@ -185,9 +185,10 @@ class _Work:
                 with thread_count(plan.threads):
                     return self._walk(plan, walker, found)
             except torch.OutOfMemoryError as error:
-                said = str(error).splitlines()[0]
-            # Here, not in the handler: the error holds every tensor of the pass that failed.
-            plan, found = self._smaller(plan, walker.reader.largest, said), None
+                said, largest = str(error).splitlines()[0], walker.reader.largest
+            # Here, not in the handler: the error holds every tensor of the pass that failed, the walker its copy.
+            del walker
+            plan, found = self._smaller(plan, largest, said), None
 
     def _plan(self) -> Plan:
         if self.reuse is not None:
