@@ -28,8 +28,9 @@ import landscape as ls
 from dot import DOT, data, devices, kd_loss, models, outcome, study
 from dot.config import load_study
 from dot.data.images import ImageSet, batches
-from landscape.averages import average
+from landscape.batches import Reader
 from landscape.provenance import command_line, machine, now, versions
+from landscape.walker import Walker
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -171,10 +172,11 @@ def surface_cell(name: str, device: torch.device) -> Callable[[], None]:
     loader = [(torch.randn(250, 3, 32, 32, device=device), torch.arange(250, device=device) % 100)] * 4
     cross_entropy = torch.nn.CrossEntropyLoss(reduction="none")
     problem = ls.Problem.from_loss(model, {"ce": cross_entropy}, loader)
-    private = problem.private_copy()
+    plane = ls.directions.random(model, n=2, seed=0)
+    walker = Walker(problem, plane, Reader(problem.batches, problem.device), None)
 
     def cell() -> None:
-        average(private, problem)
+        walker.at((0.1, 0.2))
 
     return cell
 

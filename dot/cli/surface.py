@@ -149,6 +149,9 @@ def _grid(options: Options) -> Grid:
 def _sample(options: Options, problem: Problem) -> Batches | None:
     from landscape.batches import iterate
 
+    if options.bn_batches < 0 or (options.bn_batches and options.bn_mode == "eval"):
+        got = f"{options.bn_mode} and {options.bn_batches}"
+        raise UsageError(f"--bn-batches needs --bn-mode recalibrate, and a number above 0. Got {got}.")
     if not options.bn_batches:
         return None
     return lambda: islice(iterate(problem.batches), options.bn_batches)
