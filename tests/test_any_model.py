@@ -710,6 +710,50 @@ def test_double_precision_of_complex_weights_is_double_too():
         assert value == pytest.approx(expected, rel=1e-13)
 
 
+@pytest.mark.xfail(strict=True, reason="the copy's tensors have no version counter then")
+def test_it_may_be_called_in_inference_mode():
+    model, data = mlp(nn.BatchNorm1d(6)), vectors()
+    directions = ls.directions.random(model, n=1)
+    expected = ls.evaluate(ls.Problem(model, ce, data), directions, LINE)
+    with torch.inference_mode():
+        line = ls.evaluate(ls.Problem(model, ce, data), directions, LINE)
+    assert line.values("ce").tolist() == expected.values("ce").tolist()
+
+
+@pytest.mark.xfail(strict=True, reason="the private copy needs no gradients: backward has nothing to go to")
+def test_a_term_may_be_made_of_gradients():
+    """The norm of each batch's gradient at every point: gradients are off by default, and may be switched on."""
+
+    def slope(model, batch):
+        x, y = batch
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+        return {"slope": torch.stack([g.square().sum() for g in gradients]).sum().sqrt().expand(len(x))}
+
+    model, data = mlp(), vectors()
+    directions = ls.directions.random(model, n=1)
+    line = ls.evaluate(ls.Problem(model, slope, data), directions, LINE)
+    expected = [brute_force(model, slope, data, directions.axes, [x])["slope"][0] for x in LINE.xs]
+    assert line.values("slope").tolist() == expected
+
+
+@pytest.mark.parametrize("caller", [torch.no_grad, torch.enable_grad])
+def test_the_callers_grad_mode_makes_no_difference(caller):
+    model, data = mlp(), vectors()
+    directions, modes = ls.directions.random(model, n=1), set()
+
+    def noting(model, batch):
+        modes.add(torch.is_grad_enabled())
+        return ce(model, batch)
+
+    with caller():
+        line = ls.evaluate(ls.Problem(model, noting, data), directions, LINE)
+        assert torch.is_grad_enabled() == (caller is torch.enable_grad)
+    assert modes == {False}
+    expected = [brute_force(model, ce, data, directions.axes, [x])["ce"][0] for x in LINE.xs]
+    assert line.values("ce").tolist() == expected
+
+
 # What cannot be measured
 
 
@@ -855,6 +899,12 @@ def test_a_network_of_integers_only_has_nothing_to_move():
     with pytest.raises(ValueError, match=r"model must have a parameter") as caught:
         ls.directions.random(model, n=1, ignore="none")
     assert "ignore='none'" not in str(caught.value), "that is what was asked for"
+
+
+@pytest.mark.xfail(strict=True, reason="torch's own words about an empty list of tensors")
+def test_a_direction_of_no_tensor_is_refused():
+    with pytest.raises(ValueError, match="direction"):
+        ls.evaluate(problem_of(mlp()), Directions(({},), "none", "none"), LINE)
 
 
 def test_a_direction_for_an_integer_parameter_is_refused_by_name():

@@ -248,6 +248,23 @@ def test_all_tensors_of_a_batch_are_cut_alike_and_what_is_one_for_the_batch_is_n
     of_pieces(surface, 3)
 
 
+def test_a_tensor_of_another_length_is_whole_in_every_piece_or_refused():
+    """Weights of the classes are no examples."""
+    classes, seen = torch.ones(13), set()
+
+    def weighted(model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        seen.add(len(batch[2]))
+        return device(model, batch[:2])
+
+    device = Device(4)
+    try:
+        with pytest.warns(UserWarning, match="out of memory"):
+            of_pieces(measure(weighted, [(x, y, classes) for x, y in data()]), 3)
+    except (ValueError, RuntimeError) as error:
+        assert "make the loader's batches smaller" in str(error)  # noqa: PT017
+    assert seen == {13}
+
+
 class Graph:
     """Moves itself to a device, and nobody knows how to cut it."""
 
