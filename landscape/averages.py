@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.batches import Reader
+from landscape.batches import Reader, size_of
 from landscape.problem import Objective, PerToken, Term, per_example
 
 
@@ -65,25 +65,36 @@ def pool(parts: list[Moments]) -> Moments:
 class _Sums:
     """A term's sums over each batch, in float64 on the device: few operations, and one transfer for a whole pass.
 
-    Squares are taken around the mean of the first batch, so that they do not drown in a large mean.
+    Squares are taken around the mean of the first batch that has values, so that they do not drown in a large mean.
     """
 
-    def __init__(self, first: Term) -> None:
-        self.clustered = isinstance(first, PerToken)
-        self.pivot = first.mean().nan_to_num(0.0) if isinstance(first, PerToken) else _float64(first).mean()
+    def __init__(self) -> None:
+        self.clustered = False
         self.clusters = 0
-        self.batches: list[Tensor] = [self.pivot]
+        self.batches: list[Tensor] = []
 
     def add(self, term: Term) -> None:
         if isinstance(term, PerToken):
-            values, counts = term.sums(), term.counts()
-            centred = values - self.pivot * counts
-            self.batches += [centred.dot(counts), counts.dot(counts), counts.sum()]
-        else:
-            values = _float64(term)
-            centred = values - self.pivot
+            self._add_clusters(term)
+            return
+        values = _float64(term)
+        if not self.batches:
+            self.batches = [values.mean()]
+        centred = values - self.batches[0]
         self.batches += [values.sum(), centred.dot(centred)]
         self.clusters += len(values)
+
+    def _add_clusters(self, term: PerToken) -> None:
+        self.clustered = True
+        self.clusters += len(term.values)
+        if not self.batches:
+            if not term.counted.any():
+                return
+            self.batches = [term.mean()]
+        values, counts = term.sums(), term.counts()
+        centred = values - self.batches[0] * counts
+        spread = [centred.dot(counts), counts.dot(counts), counts.sum()]
+        self.batches += [*spread, values.sum(), centred.dot(centred)]
 
     def finish(self, pivot: float, *batches: float) -> Moments:
         """The moments, from ``batches`` once they are on the host; added up in order, as a plain loop would."""
@@ -94,8 +105,6 @@ class _Sums:
             squares -= self.clusters * (mean - pivot) ** 2
             return Moments(mean, squares, 0.0, self.clusters, self.clusters, self.clusters)
         cross, sizes, n = of_tokens
-        if not n:
-            raise ValueError("a term must count at least one token. Got a mask that leaves out all of them.")
         shift = total / n - pivot
         squares += shift * (shift * sizes - 2 * cross)
         return Moments(total / n, squares, cross - shift * sizes, int(n), self.clusters, sizes)
@@ -121,13 +130,14 @@ def average(
     found: dict[str, _Sums] = {}
     # Closed at once, also where an error keeps this frame alive: the loader's own generator is put back then.
     with torch.no_grad(), closing(reader.read(digest)) as batches:
-        for terms in _terms(model, objective, batches):
+        for terms in _terms(model, objective, reader, batches):
             for name, term in terms.items():
-                if name not in found:
-                    found[name] = _Sums(term)
-                found[name].add(term)
+                found.setdefault(name, _Sums()).add(term)
     if not found:
         raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
+    for name, sums in found.items():
+        if not sums.batches:
+            raise ValueError(f"term {name!r} must count at least one token. Got a mask that leaves out all of them.")
     numbers = iter(torch.stack([number for sums in found.values() for number in sums.batches]).tolist())
     return {name: sums.finish(*islice(numbers, len(sums.batches))) for name, sums in found.items()}
 
@@ -135,17 +145,32 @@ def average(
 def probe(model: nn.Module, objective: Objective, reader: Reader) -> dict[str, float]:
     """Sum of each term over the first batch that has examples: a cheap sign of what the objective is."""
     with torch.no_grad(), closing(reader.read()) as batches:
-        terms = next(_terms(model, objective, batches), {})
+        terms = next(_terms(model, objective, reader, batches), {})
         return {name: float((t.sums() if isinstance(t, PerToken) else _float64(t)).sum()) for name, t in terms.items()}
 
 
-def _terms(model: nn.Module, objective: Objective, batches: Generator[Any]) -> Generator[Mapping[str, Term]]:
+def _terms(
+    model: nn.Module, objective: Objective, reader: Reader, batches: Generator[Any]
+) -> Generator[Mapping[str, Term]]:
     """The terms of each batch, checked, without those that are empty."""
     for batch in batches:
         terms = per_example(objective(model, batch), batch)
+        if reader.in_pieces:
+            _check_piece(terms, size_of(batch))
         found = {name: t for name, t in terms.items() if len(t.values if isinstance(t, PerToken) else t)}
         if found:
             yield found
+
+
+def _check_piece(terms: Mapping[str, Term], size: int) -> None:
+    """Refuse a batch that was split along something else than its examples."""
+    for name, term in terms.items():
+        values = term.values if isinstance(term, PerToken) else term
+        if len(values) != size:
+            raise ValueError(
+                f"term {name!r} must have one value for each example, for a batch to be split for want of memory. Got "
+                f"{len(values)} for {size}: make the loader's batches smaller."
+            )
 
 
 def _float64(values: Tensor) -> Tensor:

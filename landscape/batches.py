@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping, Sized
 from contextlib import closing
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from landscape.provenance import update_digest
 
@@ -61,6 +63,7 @@ class Reader:
     ) -> None:
         self.batches, self.device, self.dtype, self.max_batch, self.part = batches, device, dtype, max_batch, part
         self.largest = 0
+        self.in_pieces = False
 
     def read(self, digest: hashlib._Hash | None = None) -> Generator[Any]:
         """The batches of this part, ready for the objective; ``digest`` takes in those of every part.
@@ -92,7 +95,8 @@ class Reader:
         size = size_of(batch)
         limit = self.max_batch or size
         self.largest = max(self.largest, min(size, limit))
-        if size <= limit:
+        self.in_pieces = size > limit
+        if not self.in_pieces:
             yield to_device(batch, self.device, self.dtype)
             return
         for start in range(0, size, limit):
@@ -127,28 +131,55 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None
 
 
 def _piece(batch: Any, size: int, rows: slice) -> Any:
-    def refuse(other: Any) -> Any:
+    """Some of the examples of a batch: of tensors along their first axis, of lists that have an entry for each."""
+
+    def cut(tensor: Tensor) -> Tensor:
+        if tensor.ndim and len(tensor) != size:
+            raise _unsplittable(f"tensors of {size} and {len(tensor)} rows")
+        return tensor[rows] if tensor.ndim else tensor
+
+    def keep(other: Any) -> Any:
         if hasattr(other, "to"):
-            raise ValueError(
-                f"a batch must consist of tensors to be split for want of memory. Got {type(other).__name__}: "
-                "make the loader's batches smaller."
-            )
+            raise _unsplittable(type(other).__name__)
         return other
 
-    return _mapped(lambda t: t[rows] if t.ndim and len(t) == size else t, batch, refuse)
+    return _mapped(cut, batch, keep, entries=lambda items: items[rows] if len(items) == size else items)
 
 
-def _mapped(tensor: Callable[[Tensor], Tensor], batch: Any, other: Callable[[Any], Any]) -> Any:
-    """``batch`` with a function over its tensors and one over what is neither tensor nor container."""
+def _unsplittable(what: str) -> ValueError:
+    return ValueError(
+        "a batch must consist of tensors with one row for each example, to be split for want of memory. "
+        f"Got {what}: make the loader's batches smaller."
+    )
+
+
+def _mapped(
+    tensor: Callable[[Tensor], Tensor],
+    batch: Any,
+    other: Callable[[Any], Any],
+    entries: Callable[[Any], Any] = lambda items: items,
+) -> Any:
+    """``batch`` with functions over its tensors, over lists of plain values, and over what is no container at all."""
     if isinstance(batch, Tensor):
         return tensor(batch)
     if isinstance(batch, Mapping):
-        return {key: _mapped(tensor, value, other) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_mapped(tensor, value, other) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_mapped(tensor, value, other) for value in batch)
-    return other(batch)
+        return _like_mapping(batch, {key: _mapped(tensor, value, other, entries) for key, value in batch.items()})
+    if isinstance(batch, PackedSequence) or not isinstance(batch, (tuple, list)):
+        return other(batch)
+    if batch and all(isinstance(item, (str, bytes, int, float, NoneType)) for item in batch):
+        return entries(batch)
+    items = (_mapped(tensor, value, other, entries) for value in batch)
+    return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
+
+
+def _like_mapping(batch: Mapping[Any, Any], items: dict[Any, Any]) -> Mapping[Any, Any]:
+    """``items`` in a mapping of the kind of ``batch``, which may have attributes too (a ``BatchEncoding``)."""
+    if type(batch) is dict or not isinstance(batch, MutableMapping):
+        return items
+    twin = copy.copy(batch)
+    for key, value in items.items():
+        twin[key] = value
+    return twin
 
 
 def _generators(loader: Any) -> list[torch.Generator]:

@@ -7,11 +7,15 @@ Ensembling of DNNs", NeurIPS 2018, appendix A.2, re-estimate them along their cu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from landscape.batches import Reader
+from landscape.problem import Objective
 
 BnMode = Literal["eval", "recalibrate"]
 
@@ -21,12 +25,13 @@ def norms(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
-def recalibrate(model: nn.Module, forward: Callable[[], None]) -> None:
-    """Replace the running statistics by their averages over what ``forward`` sends through the model.
+def recalibrate(model: nn.Module, objective: Objective, sample: Reader) -> None:
+    """Replace the running statistics by their averages over a sample.
 
     Args:
-        model: A private copy in eval mode; only its batch norms go to train mode, and come back.
-        forward: Runs the model over a sample, batch by batch; each batch counts the same.
+        model: A private copy; only its batch norms are in train mode meanwhile.
+        objective: Runs the model on a batch; what it returns does not matter.
+        sample: Each of its batches counts the same.
     """
     layers = norms(model)
     momenta = [layer.momentum for layer in layers]
@@ -34,9 +39,13 @@ def recalibrate(model: nn.Module, forward: Callable[[], None]) -> None:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the batches
-            layer.train()
-        forward()
+        with torch.no_grad(), closing(sample.read()) as batches:
+            for batch in batches:
+                model.eval()  # an objective may have left it in another mode
+                for layer in layers:
+                    layer.train()
+                objective(model, batch)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
-            layer.eval()
+        model.eval()

@@ -76,7 +76,7 @@ def _refuse_other_terms(cell: dict[str, Moments], origin: dict[str, Moments], po
     if counts != expected:
         raise ValueError(
             f"the objective must return the same terms everywhere, of as many values: {expected}. Got {counts} at "
-            f"{point}."
+            f"{point}: does it, or the loader, change from pass to pass?"
         )
 
 

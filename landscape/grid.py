@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,17 +71,18 @@ def coordinates(axis: Axis, name: str) -> Array:
         raise ValueError(f"{name} must run from a smaller to a larger finite coordinate. Got {first} to {last}.")
     if int(points) != points or points < 2:
         raise ValueError(f"{name} must have a whole number of points, at least 2. Got {points}.")
-    if first != -last:
-        spread = np.linspace(first, last, int(points))
-        inner = spread[1:-1]
-        inner[np.abs(inner) < 1e-15 * max(-first, last) * points] = (
-            0.0  # rounding: the origin is on the grid, or off it
-        )
-        return spread
-    if points % 2 == 0:
+    if first == -last and points % 2 == 0:
         raise ValueError(f"points must be odd so that 0 is on the grid. Got {points} for {name}. Use {points + 1}.")
-    half = np.linspace(0.0, last, int(points) // 2 + 1)
-    return np.concatenate([-half[:0:-1], half])
+    spread = _even(first, last, int(points))
+    inner = spread[1:-1]
+    inner[np.abs(inner) < 1e-15 * max(-first, last) * points] = 0.0  # rounding: the origin is on the grid, or off it
+    return spread
+
+
+def _even(first: float, last: float, points: int) -> Array:
+    """Correctly rounded, so that coordinates of two grids that are equal on paper are equal to the last bit."""
+    start, step = Fraction(first), (Fraction(last) - Fraction(first)) / (points - 1)
+    return np.array([float(start + i * step) for i in range(points)])
 
 
 @dataclass(frozen=True)

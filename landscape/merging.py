@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def merge(parts: Sequence[str | Path | Surface], out: str | Path | None = None) 
     if missing:
         raise ValueError(f"every part of the data must be there. Got none of {missing}.")
     whole = _pooled([_overlaid(by_data[part]) for part in sorted(by_data, key=lambda part: part.index)])
+    whole.directions = next(iter(named.values())).directions
     if out is not None:
         store.create_surface(out, whole)
     return whole
@@ -56,9 +58,8 @@ def _load(parts: Sequence[str | Path | Surface]) -> dict[str, Surface]:
         name = f"part {i}" if isinstance(part, Surface) else str(part)
         if name in named:
             raise ValueError(f"every part must be given once. Got {name} twice.")
-        named[name] = part if isinstance(part, Surface) else store.load_surface(part)
-        if len(named) > 1:
-            named[name].directions = None  # those of one part are enough to hold
+        loaded = part if isinstance(part, Surface) else store.load_surface(part)
+        named[name] = replace(loaded, directions=None) if named else loaded  # those of one part are enough to hold
     if not named:
         raise ValueError("expected at least one part of a surface. Got none.")
     return named

@@ -30,13 +30,15 @@ def check(model: nn.Module) -> None:
 
     Raises:
         TypeError: It is not a module.
-        ValueError: It has no parameters, or lazy ones whose shape is not known yet.
+        ValueError: It has no parameters, lazy ones whose shape is not known yet, or some on the meta device.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module. Got {type(model).__name__}.")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise ValueError(f"model must know its shapes. Got the lazy {name!r}: run one batch through it first.")
+        if tensor.is_meta:
+            raise ValueError(f"model must hold its weights. Got {name!r} on the meta device: load them first.")
     if next(model.parameters(), None) is None:
         raise ValueError(f"model must have parameters to move along. Got {type(model).__name__} without any.")
 
@@ -67,7 +69,9 @@ def double(tensor: Tensor) -> Tensor:
 
 
 def private_copy(model: nn.Module) -> nn.Module:
-    """A deep copy in eval mode that needs no gradients.
+    """A deep copy in eval mode.
+
+    Its parameters need gradients where the model's do: torch picks kernels by that, and their last bits differ.
 
     Raises:
         ValueError: The module cannot be copied.
@@ -87,7 +91,7 @@ def private_copy(model: nn.Module) -> nn.Module:
             f"model must be one that copy.deepcopy can copy, since the original is never written to. "
             f"Got {type(model).__name__}: {error}. Detach the tensors kept as attributes, or rebuild it."
         ) from error
-    return twin.eval().requires_grad_(False)
+    return twin.eval()
 
 
 def owner(parameter: str) -> str:

@@ -95,8 +95,13 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
         rdzv_endpoint="localhost:0",
         max_restarts=3,
     )
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
+    environ = {
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // workers)),
+        # A store for each attempt: in a shared one, workers that are started again find the addresses of dead ones.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    before = {name: os.environ.get(name) for name in environ}
+    os.environ.update(environ)
     try:
         return elastic_launch(config, work)(*arguments)[0]
     except ChildFailedError as error:
@@ -106,7 +111,8 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
             raise
         raise KeyboardInterrupt from error
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

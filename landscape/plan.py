@@ -62,8 +62,13 @@ class Plan:
         """With half the examples at a time.
 
         Raises:
-            RuntimeError: There is only one example left.
+            RuntimeError: There is only one example left, or nobody knows how many there are.
         """
+        if not largest:
+            raise RuntimeError(
+                "a batch must consist of tensors, to be split for want of memory. Got one without any: make the "
+                "loader's batches smaller."
+            )
         if largest < 2:
             raise RuntimeError(
                 "the device must have memory for one example. Got out of memory with a single one: use a device with "

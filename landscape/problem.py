@@ -94,7 +94,7 @@ class Problem:
         return Reader(self.batches, self.device).read()
 
     def private_copy(self) -> nn.Module:
-        """A deep copy of the model in eval mode that needs no gradients; the one that measurements write to."""
+        """A deep copy of the model in eval mode; the one that measurements write to."""
         return modules.private_copy(self.model)
 
 

@@ -61,7 +61,8 @@ def evaluate(
     returns what is there. Weights, data, directions, grid and options are compared with the file's first; the objective
     is by its values at the origin.
 
-    Out of memory on an accelerator, batches are halved, with a warning, and the file is begun anew.
+    Out of memory on an accelerator, batches are halved, with a warning, and the file is begun anew (statistics that are
+    re-estimated are then those of the smaller batches).
 
     Args:
         problem: Model, objective and data; measured in eval mode.
@@ -99,6 +100,8 @@ def evaluate(
     check_fit(problem.model, directions.axes)
     if bn_mode == "recalibrate" and not batchnorm.norms(problem.model):
         raise ValueError("bn_mode='recalibrate' needs batch norms with running statistics. Got a model without any.")
+    if bn_mode == "eval" and bn_sample is not None:
+        raise ValueError("bn_sample goes with bn_mode='recalibrate'. Got bn_mode='eval'.")
     options = _Options(
         bn_sample=None if bn_mode == "eval" else problem.batches if bn_sample is None else bn_sample,
         dtype=None if precision == "as given" else torch.float64,
@@ -111,7 +114,7 @@ def evaluate(
     base = store.load_surface(reuse) if isinstance(reuse, (str, Path)) else reuse
     target = None if out is None else Path(out)
     work = _Work(problem, directions, grid, target, base, options)
-    with preserve_rng(None, problem.device):
+    with preserve_rng(None, problem.device), torch.inference_mode(mode=False):
         return work.run()
 
 
@@ -185,7 +188,7 @@ class _Work:
                 with thread_count(plan.threads):
                     return self._walk(plan, walker, found)
             except torch.OutOfMemoryError as error:
-                said, largest = str(error).splitlines()[0], walker.reader.largest
+                said, largest = str(error).partition("\n")[0] or "nothing more was said", walker.largest
             # Here, not in the handler: the error holds every tensor of the pass that failed, the walker its copy.
             del walker
             plan, found = self._smaller(plan, largest, said), None
@@ -205,8 +208,9 @@ class _Work:
             f"out of memory ({said}): going on with at most {plan.max_batch} examples at a time, from the start.",
             stacklevel=5,
         )
+        self.reuse = None  # its bits are those of larger batches
         if self.shared_plan is not None:
-            self.shared_plan.unlink()
+            self.shared_plan.unlink(missing_ok=True)
             plan = agreed(self.shared_plan, plan)
         return plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from landscape.averages import Moments
 from landscape.batches import Reader
 from landscape.directions import Directions
 from landscape.isolation import seed_all
-from landscape.problem import Problem
+from landscape.problem import Problem, Term
 
 
 class Walker:
@@ -28,7 +28,7 @@ class Walker:
     """
 
     def __init__(self, problem: Problem, directions: Directions, reader: Reader, bn_reader: Reader | None) -> None:
-        self.objective, self.reader, self.bn_reader = problem.objective, reader, bn_reader
+        self._given, self.reader, self.bn_reader = problem.objective, reader, bn_reader
         self.model = _cast(problem.private_copy(), reader.dtype)
         self._modules = list(self.model.modules())
         state = modules.state(self.model)
@@ -47,20 +47,29 @@ class Walker:
         self._move(point)
         seed_all(0, self.reader.device)
         if self.bn_reader is not None:
-            batchnorm.recalibrate(self.model, self._forward)
+            batchnorm.recalibrate(self.model, self._given, self.bn_reader)
             seed_all(0, self.reader.device)
-        return averages.average(self.model, self.objective, self.reader, digest)
+        return averages.average(self.model, self._objective, self.reader, digest)
 
     def probe(self) -> dict[str, float]:
         """Sums of the terms over the first batch at the origin, with the statistics as they are."""
         self._move([0.0] * len(self._axes))
         seed_all(0, self.reader.device)
-        return averages.probe(self.model, self.objective, self.reader)
+        return averages.probe(self.model, self._objective, self.reader)
+
+    @property
+    def largest(self) -> int:
+        """Examples in the largest batch that was read so far."""
+        return max(self.reader.largest, 0 if self.bn_reader is None else self.bn_reader.largest)
+
+    def _objective(self, model: nn.Module, batch: Any) -> Mapping[str, Term]:
+        """The problem's, in eval mode, also after a batch that has left another."""
+        if any(module.training for module in self._modules):
+            model.eval()
+        return self._given(model, batch)
 
     @torch.no_grad()
     def _move(self, point: Sequence[float]) -> None:
-        if any(module.training for module in self._modules):  # an objective may have left it in another mode
-            self.model.eval()
         base, state = self._moved
         torch._foreach_copy_(state, base)
         for coordinate, (tensors, direction) in zip(point, self._axes, strict=True):
@@ -74,12 +83,6 @@ class Walker:
             if tensor._version != self._versions[i]:
                 tensor.copy_(base)
                 self._versions[i] = tensor._version
-
-    def _forward(self) -> None:
-        assert self.bn_reader is not None
-        with torch.no_grad(), closing(self.bn_reader.read()) as batches:
-            for batch in batches:
-                self.objective(self.model, batch)
 
 
 def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -586,23 +586,7 @@ def lived_in(model: nn.Module) -> None:
     list(model.modules())[-1].eval()
 
 
-ANOTHER_KERNEL = (
-    "the private copy needs no gradients, and on an input that is not contiguous torch.nn.functional.linear then "
-    "takes another kernel, in no_grad too: not the bits of the user's own loop"
-)
-FAULTS = {
-    "transformer": ANOTHER_KERNEL,
-    "tied weights": ANOTHER_KERNEL,
-    "linear on a turned input": ANOTHER_KERNEL,
-    "hugging face batches with attributes": "a batch of a mapping's subclass reaches the objective as a plain dict",
-}
-
-
-def marked(name: str) -> Any:
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=FAULTS[name])) if name in FAULTS else name
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in CASES])
+@pytest.mark.parametrize("name", CASES)
 def test_a_surface_of_any_network_is_that_of_a_script_and_leaves_the_network_alone(name):
     one = CASES[name]()
     twin = copy.deepcopy(one.twin or one.model)
@@ -710,7 +694,6 @@ def test_double_precision_of_complex_weights_is_double_too():
         assert value == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.xfail(strict=True, reason="the copy's tensors have no version counter then")
 def test_it_may_be_called_in_inference_mode():
     model, data = mlp(nn.BatchNorm1d(6)), vectors()
     directions = ls.directions.random(model, n=1)
@@ -720,7 +703,6 @@ def test_it_may_be_called_in_inference_mode():
     assert line.values("ce").tolist() == expected.values("ce").tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="the private copy needs no gradients: backward has nothing to go to")
 def test_a_term_may_be_made_of_gradients():
     """The norm of each batch's gradient at every point: gradients are off by default, and may be switched on."""
 
@@ -892,16 +874,14 @@ def test_noise_from_the_global_generators_is_the_same_at_every_pass():
     assert line.origin["noise"][0] == line.values("noise")[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the advice is to use ignore='none', which was used")
 def test_a_network_of_integers_only_has_nothing_to_move():
     model = _Integers()
     model.layer = nn.Identity()
-    with pytest.raises(ValueError, match=r"model must have a parameter") as caught:
+    with pytest.raises(ValueError, match=r"must have real or complex parameters to move") as caught:
         ls.directions.random(model, n=1, ignore="none")
     assert "ignore='none'" not in str(caught.value), "that is what was asked for"
 
 
-@pytest.mark.xfail(strict=True, reason="torch's own words about an empty list of tensors")
 def test_a_direction_of_no_tensor_is_refused():
     with pytest.raises(ValueError, match="direction"):
         ls.evaluate(problem_of(mlp()), Directions(({},), "none", "none"), LINE)

@@ -161,7 +161,6 @@ def test_a_surface_on_a_wider_grid_obeys_what_it_reuses():
     np.testing.assert_array_equal(wider.values("ce"), fresh.values("ce"))
 
 
-@pytest.mark.xfail(strict=True, reason="the origin on smaller batches has other last bits than the reused one's")
 def test_memory_that_runs_out_beside_a_reused_surface_is_no_other_measurement():
     """The cells that are there were computed on whole batches: they are kept or measured anew, but it goes on."""
     old = measure(ce, grid=ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3)))
@@ -215,7 +214,6 @@ def test_the_users_network_is_as_it_was(call):
     assert fingerprint(model) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the first line of an empty message is looked for")
 def test_an_error_without_a_word_is_handled_too():
     with pytest.warns(UserWarning, match="at most 6"):
         of_pieces(measure(Device(6, said="")), 6)
@@ -286,7 +284,6 @@ def test_a_batch_with_an_object_that_cannot_be_cut_is_refused_with_advice(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="its length is unknown, which counts as a single example")
 def test_a_batch_that_is_such_an_object_is_refused_with_advice():
     device = Device(4)
     with pytest.raises((ValueError, RuntimeError), match="make the loader's batches smaller"):
@@ -296,7 +293,6 @@ def test_a_batch_that_is_such_an_object_is_refused_with_advice():
         )
 
 
-@pytest.mark.xfail(strict=True, reason="the first image counts as the batch: all are cut through, without a word")
 def test_lists_of_tensors_of_each_example_are_cut_between_the_examples_or_refused():
     """A detector's batch: a list of images. Cut inside of each, they would be other images."""
     images = [[torch.randn(4, 6, 5, dtype=torch.float64) for _ in range(n)] for n in (6, 6, 3)]
@@ -327,7 +323,6 @@ class _RoomFor:
         return self.objective(model, batch)
 
 
-@pytest.mark.xfail(strict=True, reason="a list of no tensors is left whole, without a word")
 def test_lists_of_something_for_each_example_are_cut_too_or_refused():
     """Names beside images: without the cut, the wrong ones."""
     batches = [(x, y, [f"{b}-{i}" for i in range(len(x))]) for b, (x, y) in enumerate(data(8, 8, 3))]
@@ -347,7 +342,6 @@ def test_lists_of_something_for_each_example_are_cut_too_or_refused():
     assert surface.origin["place"][0] == (28 + 28 + 3) / 19
 
 
-@pytest.mark.xfail(strict=True, reason="a packed sequence is a named tuple, whose data are cut")
 def test_packed_sequences_are_not_cut_through():
     """Their data are sorted by time: rows of them are no examples."""
     packed = nn.utils.rnn.pack_sequence([torch.randn(n, 5, dtype=torch.float64) for n in (4, 3, 2, 2)])
@@ -365,9 +359,6 @@ def test_packed_sequences_are_not_cut_through():
 # Statistics, parts and shards
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the measured batches count: none was read yet, which counts as a single example"
-)
 def test_the_sample_of_batch_norms_counts_too():
     """Its batches may be larger than those that are measured."""
     model, sample = network(nn.BatchNorm1d(4)), data(16, 16)

@@ -19,6 +19,8 @@ def moving(model: nn.Module, ignore: Ignore) -> dict[str, Tensor]:
         ValueError: None is left.
     """
     moved = modules.parameters(model)
+    if not moved:
+        raise ValueError("model must have real or complex parameters to move along. Got integers only.")
     if ignore == "biasbn":
         moved = {name: p for name, p in moved.items() if p.ndim > 1 and not modules.is_gain(name, p)}
     if not moved:
@@ -39,6 +41,8 @@ def check_fit(model: nn.Module, axes: Sequence[Mapping[str, Tensor]]) -> None:
     """
     state = modules.state(model)
     for axis in axes:
+        if not axis:
+            raise ValueError("each direction must move something. Got an empty one.")
         for name, direction in axis.items():
             if name not in state:
                 raise ValueError(f"directions must belong to the model. Got {name!r}, which the model does not have.")
