@@ -25,7 +25,7 @@ from landscape.batchnorm import BnMode
 from landscape.provenance import stamp
 
 TARGET = ROOT / "figures" / "bn-mode"
-NAMES = {"eval": "running statistics as they are", "recalibrate": "re-estimated at every point"}
+NAMES = {"eval": "as they are", "recalibrate": "re-estimated"}
 
 
 def main() -> None:
@@ -60,7 +60,8 @@ def measured(
 
 
 def draw(panels: dict[str, dict[str, ls.Surface]]) -> Figure:
-    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    figure.suptitle("ResNet-20 on digits, with batch-norm statistics as they are and re-estimated", fontsize=11)
     for ax, (title, surfaces) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         ls.plot.curves({NAMES[mode]: surface for mode, surface in surfaces.items()}, term="ce", ax=ax)
         ax.set_title(title, fontsize=10)

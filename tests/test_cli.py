@@ -216,6 +216,12 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         shutil.copytree("quick", "studies/digits-quick")
 
     def after_surface() -> None:
+        small = ["surface", "--problem", "my_network:problem", "--x", "-1", "1", "3", "--y", "-1", "1", "3"]
+        for part in ("0/2", "1/2"):
+            for which in ("--shard", "--data-shard"):
+                assert call([*small, "-o", "surface.h5", which, part]).status == 0
+
+    def after_merge() -> None:
         for path in glob.glob("runs/*/surface.h5"):
             shutil.copy(path, "surface.h5")
 
@@ -223,6 +229,7 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "train": after_train,
         "reproduce": after_reproduce,
         "surface": after_surface,
+        "merge": after_merge,
         **dict.fromkeys(("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "doctor")),
     }
     assert set(order) == set(VERBS)
