@@ -110,12 +110,14 @@ def write_tensor(group: h5py.Group, name: str, tensor: torch.Tensor) -> None:
     values = tensor.detach().cpu()
     wide = values.float() if values.dtype == torch.bfloat16 else values  # HDF5 has no bfloat16
     dataset = group.create_dataset(name.replace("/", "|"), data=wide.numpy(), compression="gzip" if wide.ndim else None)
-    dataset.attrs["name"], dataset.attrs["dtype"] = name, str(values.dtype).removeprefix("torch.")
+    dataset.attrs["dtype"] = str(values.dtype).removeprefix("torch.")
+    if "/" in name:
+        dataset.attrs["name"] = name
 
 
 def read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
     """Every tensor that `write_tensor` wrote into a group, on the CPU, in its own dtype."""
     return {
-        dataset.attrs["name"]: torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"]))
-        for dataset in group.values()
+        str(dataset.attrs.get("name", name)): torch.as_tensor(dataset[()]).to(getattr(torch, dataset.attrs["dtype"]))
+        for name, dataset in group.items()
     }

@@ -165,9 +165,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: As `load`.
     """
-    with reading(path) as file:
-        if file.attrs.get("schema") == files.SCHEMA:
-            return _describe_directions(files.load(path))
+    if is_directions(path):
+        return _describe_directions(files.load(path))
     found = load(path)
     body: dict[str, Any]
     if isinstance(found, Surface):
@@ -188,6 +187,16 @@ def describe(path: str | Path) -> dict[str, Any]:
             "fraction_negative": found.fraction_negative,
         }
     return body | {"attributes": found.attrs}
+
+
+def is_directions(path: str | Path) -> bool:
+    """Whether a file holds directions alone, as `landscape.directions.save` wrote them.
+
+    Raises:
+        FileNotFoundError, ValueError: As `load`.
+    """
+    with reading(path) as file:
+        return bool(file.attrs.get("schema") == files.SCHEMA)
 
 
 def _describe_directions(found: Directions) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import store
+from landscape import directions, store
 from landscape.results import DONE, NOT_FINITE, PENDING, Array, Conflict, Surface
 
 _DIMS = (("x",), ("direction", "x"), ("y", "x"))
@@ -20,13 +20,16 @@ _ATTRIBUTES = (
 
 
 def faults(path: str | Path) -> list[str]:
-    """What is wrong with a surface or conflict file, a sentence each; nothing where it is whole.
+    """What is wrong with a file of a surface, conflict or directions, a sentence each; nothing where it is whole.
 
     Of a surface: attributes, axes, shapes, statuses, that done cells are finite and others of status 2 are not, that
     the cell at 0 is the origin, and that the directions have their digest. Of a conflict: steps, layers, shapes, and
     that cosines and norms can be such.
     """
     try:
+        if store.is_directions(path):
+            directions.load(path)  # which compares the digest
+            return []
         found = store.load(path)
     except Exception as error:  # whatever HDF5 makes of a damaged file is what is wrong with it
         return [str(error) or type(error).__name__]

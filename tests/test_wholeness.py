@@ -235,3 +235,13 @@ def test_each_thing_spoilt_in_a_conflict_is_named(name, values, said, tmp_path):
             file[name] = values
     (fault,) = wholeness.faults(tmp_path / "c.h5")
     assert said in fault
+
+
+def test_a_file_of_directions_is_whole_while_its_digest_is(tmp_path):
+    path = tmp_path / "d.h5"
+    ls.directions.save(ls.directions.random(torch.nn.Linear(2, 3)), path)
+    assert wholeness.faults(path) == []
+    with h5py.File(path, "r+") as file:
+        file["axes/0/weight"][...] += 1
+    (fault,) = wholeness.faults(path)
+    assert "must hold the tensors that were saved" in fault
