@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from landscape.directions import Directions
 from landscape.grid import Grid, Grid2D, Path
+from landscape.parts import Part
+from landscape.problem import Problem
+from landscape.provenance import digest_model
 from landscape.results import Surface
 
 SAME_FOR_PARTS = (
@@ -25,6 +29,24 @@ SAME_FOR_PARTS = (
 
 AXES = ("x", "y", "path")
 """Where the coordinates of a surface are."""
+
+
+def of(
+    problem: Problem, directions: Directions, *, bn_mode: str, precision: str, shard: Part, data_shard: Part
+) -> dict[str, Any]:
+    """What must be the same for a file to be of the same measurement, the data aside."""
+    given = str(next(problem.model.parameters()).dtype).removeprefix("torch.")
+    return {
+        "checkpoint_sha256": digest_model(problem.model),
+        "directions_sha256": directions.sha256,
+        "normalize": directions.normalize,
+        "ignore": directions.ignore,
+        "bn_mode": bn_mode,
+        "precision": given if precision == "as given" else precision,
+        "split": problem.split,
+        "shard": str(shard),
+        "data_shard": str(data_shard),
+    }
 
 
 def refuse_another(found: Surface, identity: dict[str, Any], grid: Grid | None, name: str) -> None:

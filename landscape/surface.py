@@ -6,13 +6,14 @@ import hashlib
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from landscape import averages, batchnorm, identity, store
 from landscape import grid as grids
+from landscape.allocation import allocate
 from landscape.averages import Moments
 from landscape.batches import Batches, Reader
 from landscape.batchnorm import BnMode
@@ -21,20 +22,17 @@ from landscape.directions import Directions
 from landscape.directions.normalisation import one_of
 from landscape.directions.weights import check_fit
 from landscape.files import claim
-from landscape.grid import Grid, Grid2D
+from landscape.grid import Grid
 from landscape.isolation import preserve_rng, thread_count
 from landscape.parts import Part, part_path, plan_path
 from landscape.plan import Order, Plan, agreed
 from landscape.problem import Problem
-from landscape.provenance import digest_model, stamp
 from landscape.results import PENDING, Surface
 from landscape.reuse import take
 from landscape.walker import Walker
 
 Precision = Literal["as given", "float64"]
 Nondeterministic = Literal["refuse", "allow"]
-
-_COUNTS = ("n", "clusters", "sizes")
 
 
 def evaluate(
@@ -144,8 +142,15 @@ class _Work:
         self.path = None if out is None else part_path(out, options.shard, options.data_shard)
         self.shared_plan = None if out is None or self.path == out else plan_path(out)
         self.name = "reuse" if self.path is None else str(self.path)
-        self.dims, self.sizes = grids.shape(grid, len(directions))
-        self.identity = self._identity()
+        grids.shape(grid, len(directions))  # refused at once where they do not fit
+        self.identity = identity.of(
+            problem,
+            directions,
+            bn_mode="eval" if options.bn_sample is None else "recalibrate",
+            precision="as given" if options.dtype is None else "float64",
+            shard=options.shard,
+            data_shard=options.data_shard,
+        )
 
     def run(self) -> Surface:
         found = self._found()
@@ -238,7 +243,9 @@ class _Work:
         digests = self._digests(walker, digest.hexdigest())
         if found is None:
             self._refuse_changing(walker, origin, digests["data_sha256"])
-            found = self._allocate(plan, origin, digests | {"probe": walker.probe()})
+            steady = "refuse" if self.options.steady else "allow"
+            measured = self.identity | digests | {"probe": walker.probe(), "nondeterministic": steady}
+            found = allocate(self.problem.device, self.directions, self.grid, plan, origin, measured)
             if self.reuse is not None:
                 take(found, self.reuse, self._todo(found), steady=self.options.steady)
             if self.path is not None:
@@ -271,50 +278,3 @@ class _Work:
                 f"objective must give the same values for the same weights and data. Got {first}, then {second}: does "
                 "it keep a state, or draw at random? Where that is meant, use nondeterministic='allow'."
             )
-
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same for a file to be of the same measurement, the data aside."""
-        given = str(next(self.problem.model.parameters()).dtype).removeprefix("torch.")
-        return {
-            "checkpoint_sha256": digest_model(self.problem.model),
-            "directions_sha256": self.directions.sha256,
-            "normalize": self.directions.normalize,
-            "ignore": self.directions.ignore,
-            "bn_mode": "eval" if self.options.bn_sample is None else "recalibrate",
-            "precision": given if self.options.dtype is None else "float64",
-            "split": self.problem.split,
-            "shard": str(self.options.shard),
-            "data_shard": str(self.options.data_shard),
-        }
-
-    def _allocate(self, plan: Plan, origin: dict[str, Moments], measured: dict[str, Any]) -> Surface:
-        counts = {name: moments.n for name, moments in origin.items()}
-        whole = self.options.data_shard.whole
-        attrs = {
-            **stamp(self.problem.device),
-            "seed": -1 if self.directions.seed is None else self.directions.seed,
-            "kind": self.directions.kind,
-            "explained": list(self.directions.explained),
-            "n_examples": next(iter(counts.values())) if len(set(counts.values())) == 1 else counts,
-            "plan": plan.as_attr(),
-            "nondeterministic": "refuse" if self.options.steady else "allow",
-            **self.identity,
-            **measured,
-        }
-        if not whole:
-            attrs["counts"] = {name: [getattr(m, key) for key in _COUNTS] for name, m in origin.items()}
-            attrs["origin_sums"] = {name: [m.squares, m.cross] for name, m in origin.items()}
-        empty = [{name: np.full(self.sizes, np.nan) for name in origin} for _ in range(4)]
-        return Surface(
-            x=self.grid.xs,
-            y=self.grid.ys if isinstance(self.grid, Grid2D) else None,
-            dims=self.dims,
-            means=empty[0],
-            sems=empty[1],
-            status=np.full(self.sizes, PENDING, np.uint8),
-            origin=averages.as_pairs(origin),
-            attrs=attrs,
-            directions=self.directions,
-            path=self.grid.coordinates if isinstance(self.grid, grids.Path) else None,
-            sums={} if whole else {"squares": empty[2], "cross": empty[3]},
-        )
