@@ -22,7 +22,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        sync_whole(temporary, data)
+        _sync(temporary, data)
         os.replace(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -31,12 +31,26 @@ def write_whole(path: str | Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def sync_whole(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk.
+def create_once(path: Path, data: bytes) -> None:
+    """Write a file whole unless it is there: of several processes the first one's stays.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The folder is not there, not writable or full; nothing is left.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        _sync(temporary, data)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()

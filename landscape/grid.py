@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -98,7 +99,7 @@ class Grid1D:
     def __post_init__(self) -> None:
         coordinates(self.x, "x")
 
-    @property
+    @cached_property
     def xs(self) -> Array:
         """Coordinates ``[nx]``."""
         return coordinates(self.x, "x")
@@ -124,12 +125,12 @@ class Grid2D:
         coordinates(self.x, "x")
         coordinates(self.y, "y")
 
-    @property
+    @cached_property
     def xs(self) -> Array:
         """Coordinates ``[nx]``."""
         return coordinates(self.x, "x")
 
-    @property
+    @cached_property
     def ys(self) -> Array:
         """Coordinates ``[ny]``."""
         return coordinates(self.y, "y")
@@ -200,41 +201,50 @@ def shape(grid: Grid, n_directions: int) -> tuple[tuple[str, ...], tuple[int, ..
 
 
 def units(grid: Grid, n_directions: int, *, coarse_to_fine: bool = False) -> list[list[Cell]]:
-    """The cells in the order of their evaluation, in units that are written to the file together.
+    """The cells in the order of their evaluation, in the units of `order`."""
+    dims, sizes = shape(grid, n_directions)
+    return [
+        [(index, _point(grid, n_directions, index)) for index in unit] for unit in order(dims, sizes, coarse_to_fine)
+    ]
 
-    A unit is a row of a plane or one line of a bundle; of a single line or path it is a cell, so that an interruption
-    loses one point at most.
+
+def order(dims: tuple[str, ...], sizes: tuple[int, ...], coarse_to_fine: bool) -> list[list[tuple[int, ...]]]:
+    """Indices of the cells in the order of their evaluation, in units of which a shard owns every n-th.
+
+    A unit is a row of a plane or one line of a bundle; of a single line or path it is a cell.
 
     Args:
-        grid: Where.
-        n_directions: How many directions there are.
+        dims: Names of the axes.
+        sizes: Of the axes.
         coarse_to_fine: Whether a coarse picture of the whole comes first (of a plane: from about 5 % of the cells) and
             each further level halves the spacing; a unit is then the part of a row that belongs to one level.
     """
-    rows = _rows(grid, n_directions)
+    if len(sizes) == 1:
+        rows: list[list[tuple[int, ...]]] = [[(i,)] for i in range(sizes[0])]
+    else:
+        rows = [[(j, i) for i in range(sizes[1])] for j in range(sizes[0])]
     if not coarse_to_fine:
         return rows
-    levels = [_levels(size) for size in shape(grid, n_directions)[1]]
-    if not isinstance(grid, Grid2D):
-        levels[:-1] = [np.zeros_like(level) for level in levels[:-1]]  # every line of a bundle from the start
+    levels = [_levels(size) for size in sizes]
+    if dims[0] == "direction":
+        levels[0] = np.zeros_like(levels[0])  # every line of a bundle from the start
     found = []
     for level in range(max(int(of_axis.max()) for of_axis in levels) + 1):
         for row in rows:
-            now = [cell for cell in row if max(of[i] for of, i in zip(levels, cell[0], strict=True)) == level]
+            now = [index for index in row if max(of[i] for of, i in zip(levels, index, strict=True)) == level]
             found += [now] if now else []
     return found
 
 
-def _rows(grid: Grid, n_directions: int) -> list[list[Cell]]:
-    xs = grid.xs
-    if isinstance(grid, Grid2D):
-        return [[((j, i), (float(x), float(y))) for i, x in enumerate(xs)] for j, y in enumerate(grid.ys)]
+def _point(grid: Grid, n_directions: int, index: tuple[int, ...]) -> tuple[float, ...]:
     if isinstance(grid, Path):
-        return [[((i,), tuple(map(float, point)))] for i, point in enumerate(grid.coordinates)]
+        return tuple(map(float, grid.coordinates[index[0]]))
+    x = float(grid.xs[index[-1]])
+    if isinstance(grid, Grid2D):
+        return (x, float(grid.ys[index[0]]))
     if n_directions == 1:
-        return [[((i,), (float(x),))] for i, x in enumerate(xs)]
-    along = np.eye(n_directions)
-    return [[((k, i), tuple(float(x) * along[k])) for i, x in enumerate(xs)] for k in range(n_directions)]
+        return (x,)
+    return tuple(x if k == index[0] else 0.0 for k in range(n_directions))
 
 
 def _levels(size: int) -> np.ndarray:

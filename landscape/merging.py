@@ -10,7 +10,9 @@ import numpy as np
 
 from landscape import identity, store
 from landscape.averages import Moments, as_pairs, pool
+from landscape.grid import order
 from landscape.parts import Part
+from landscape.plan import Plan
 from landscape.provenance import command_line, now
 from landscape.results import DONE, NOT_FINITE, PENDING, Surface
 
@@ -118,14 +120,15 @@ def _gaps(shards: Parts, cells: int) -> str:
     given = {name: _part(surface, "shard") for name, surface in shards.items()}
     absent = _missing([*given.values()])
     said = [f"no file of shard {absent}"] if absent else []
-    pending = [f"cells pending in {name}" for name, s in shards.items() if not given[name].whole and _unfinished(s)]
+    pending = [f"cells pending in {name}" for name, s in shards.items() if _unfinished(s)]
     said += pending if not absent else []
     return f"every cell must be there. Got {cells} missing: {'; '.join(said) or 'some are pending'}. Run those parts."
 
 
 def _unfinished(surface: Surface) -> bool:
-    share = (surface.status != PENDING).mean() * _part(surface, "shard").count
-    return bool(share < 1)
+    coarse_to_fine = Plan.of(surface.attrs).order == "coarse-to-fine"
+    mine = _part(surface, "shard").of(order(surface.dims, surface.status.shape, coarse_to_fine))
+    return any(surface.status[index] == PENDING for unit in mine for index in unit)
 
 
 def _blank(like: Surface) -> Surface:

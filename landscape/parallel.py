@@ -5,9 +5,11 @@ Everything rests on `evaluate(..., shard="i/n")`; what is here only supplies i a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,7 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
 
     Raises:
         ValueError: ``workers`` is not positive.
-        RuntimeError: A worker failed; its own message is on stderr.
+        RuntimeError: Workers failed each time; the message of the first is in ours.
         KeyboardInterrupt: As anywhere; the workers have ended, and kept what was finished.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -100,19 +102,42 @@ def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:
         # A store for each attempt: in a shared one, workers that are started again find the addresses of dead ones.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
-    before = {name: os.environ.get(name) for name in environ}
-    os.environ.update(environ)
     try:
-        return elastic_launch(config, work)(*arguments)[0]
+        with _quietly(environ):
+            return elastic_launch(config, _recorded)(work, *arguments)[0]
     except ChildFailedError as error:
-        raise RuntimeError(f"all workers must end well. Got a failure of {sorted(error.failures)}.") from error
+        said = error.get_first_failure()[1].message
+        first = said["message"] if isinstance(said, dict) else said
+        raise RuntimeError(f"all workers must end well. Got a failure of {sorted(error.failures)}: {first}") from error
     except SignalException as error:
         if error.sigval != signal.SIGINT:
             raise
         raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _quietly(environ: Mapping[str, str]) -> Iterator[None]:
+    """With variables for the workers, and without the launcher's log of every attempt: we say once what went wrong."""
+    before = {name: os.environ.get(name) for name in environ}
+    loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn")]
+    levels = [logger.level for logger in loggers]
+    try:
+        os.environ.update(environ)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _recorded(work: Callable[..., Any], *arguments: Any) -> Any:
+    """``work(*arguments)``, whose exception is kept for the launcher."""
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(work)(*arguments)

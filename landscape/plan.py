@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from landscape.files import sync_whole
+from landscape.files import create_once
 
 Order = Literal["rows", "coarse-to-fine"]
 
@@ -84,14 +83,8 @@ def agreed(path: Path, mine: Plan) -> Plan:
         OSError: The folder cannot be written.
         ValueError: The file is of another kind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    sync_whole(temporary, json.dumps(mine.as_attr(), indent=2).encode())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    if not path.exists():
+        create_once(path, json.dumps(mine.as_attr(), indent=2).encode())
     try:
         return Plan(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:

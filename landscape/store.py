@@ -262,6 +262,7 @@ def _axis_names(surface: Surface) -> list[str]:
 def _read_surface(file: h5py.File) -> Surface:
     attrs = read_attrs(file)
     dims = tuple(attrs.pop("dims"))
+    status = file["status"][()]  # first: whoever writes meanwhile writes it last
     means = {name: file["terms"][name][()] for name in attrs.pop("terms")}
     surface = Surface(
         x=file["x"][()],
@@ -269,7 +270,7 @@ def _read_surface(file: h5py.File) -> Surface:
         dims=dims,
         means=means,
         sems={name: file["sem"][name][()] for name in means},
-        status=file["status"][()],
+        status=status,
         origin={name: (float(file["origin/terms"][name][()]), float(file["origin/sem"][name][()])) for name in means},
         attrs=attrs,
         path=file["path"][()] if "path" in file else None,

@@ -388,9 +388,8 @@ def test_a_failure_is_a_line_and_status_1(options: str, parts: list[str], call: 
     assert names() == set()
 
 
-@pytest.mark.xfail(strict=True, reason="the plan's own error names a temporary file, and not what to do")
 def test_a_shard_in_a_folder_that_is_not_there(call: Call) -> None:
-    assert_one_line(call("-o none/s.h5 --shard 0/2"), 1, "none/s.plan.json cannot be written")
+    assert_one_line(call("-o none/s.h5 --shard 0/2"), 1, "none/s.shard-0-of-2.h5 cannot be written", "Check")
 
 
 def test_a_part_of_the_data_without_a_batch(call: Call) -> None:

@@ -114,9 +114,6 @@ def test_a_shard_that_has_no_room_beside_one_that_is_done(disk: Path, server: Se
     assert content(disk / "s.h5") == single
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the plan of shards is written anew at each start, and its failure leaves a file"
-)
 def test_a_shard_without_room_says_so_and_leaves_nothing(disk: Path, server: Server) -> None:
     filled(disk)
     failed = server.run(f"{PLANE} -o s.h5 --shard 1/2", disk)
@@ -124,7 +121,6 @@ def test_a_shard_without_room_says_so_and_leaves_nothing(disk: Path, server: Ser
     assert_one_line(failed, "s.plan.json cannot be written: No space left on device.", "Check")
 
 
-@pytest.mark.xfail(strict=True, reason="the plan of shards is written anew at each start, though it is there")
 def test_a_shard_that_was_begun_goes_on_without_room(disk: Path, server: Server) -> None:
     """As a whole surface does."""
     command, path = f"{PLANE} -o s.h5 --shard 0/2", disk / "s.shard-0-of-2.h5"
@@ -226,7 +222,6 @@ def test_parts_in_a_folder_that_may_not_be_written(
     assert content(elsewhere) == single
 
 
-@pytest.mark.xfail(strict=True, reason="the plan of shards is written anew at each start, though it is there")
 def test_a_finished_part_need_not_be_written(folder: Path, server: Server) -> None:
     command = f"{PLANE} -o s.h5 --shard 0/2"
     assert server.run(command, folder, bound=True).status == 0

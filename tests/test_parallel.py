@@ -296,7 +296,6 @@ def test_workers_that_always_fail_end(always_failing: tuple[Any, Path]) -> None:
     assert 4 <= len((folder / "attempts").read_text()) <= 8, "the launcher tries four times"
 
 
-@pytest.mark.xfail(strict=True, reason="torch's launcher logs each attempt's traceback; the reason is not in our line")
 def test_workers_that_always_fail_say_why_in_a_line(always_failing: tuple[Any, Path]) -> None:
     stderr = always_failing[0].stderr
     assert "Traceback" not in stderr
@@ -375,9 +374,6 @@ def test_a_second_writer_is_refused_and_readers_are_not(
         assert first.wait() == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a reader reads the values before the status: it may call a cell done and have NaN"
-)
 def test_a_reader_never_sees_a_cell_done_without_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer writes values first; here it does so at the moment at which the reader comes to the status."""
     p, path = study(), tmp_path / "s.h5"
@@ -541,7 +537,6 @@ def test_a_shard_that_is_not_finished_is_named(cut: int, tmp_path: Path) -> None
     _refused_as(_unfinished(tmp_path, rows=8, n=4, cut=cut), cut)
 
 
-@pytest.mark.xfail(strict=True, reason="of shards with uneven numbers of rows the wrong one is named")
 def test_a_shard_that_is_not_finished_is_named_among_uneven_ones(tmp_path: Path) -> None:
     _refused_as(_unfinished(tmp_path, rows=7, n=4, cut=0), 0)
 
