@@ -108,6 +108,7 @@ def test_making_directions_changes_nothing(device):
 
 def _interrupted(folder: str) -> None:
     """The child of the test below: reports ready, is sent SIGINT, and says what then differs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     model, loader = HazardNet(), _Loader()
     differing = {}
 
