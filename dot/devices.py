@@ -10,7 +10,7 @@ import torch
 def pick(name: str) -> torch.device:
     """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best that is there.
 
-    Under torchrun ``auto`` gives each local rank a GPU of its own, in turn where there are fewer.
+    Under torchrun and srun ``auto`` gives each local rank a GPU of its own, in turn where there are fewer.
 
     Raises:
         ValueError: The name is unknown, or that device is not there; nothing falls back to the CPU silently.
@@ -34,5 +34,5 @@ def pick(name: str) -> torch.device:
 
 
 def _gpu() -> str:
-    rank = os.environ.get("LOCAL_RANK")
+    rank = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))
     return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"

@@ -43,8 +43,8 @@ def allocate(
         return {name: np.full(sizes, np.nan) for name in origin}
 
     return Surface(
-        x=grid.xs,
-        y=grid.ys if isinstance(grid, Grid2D) else None,
+        x=grid.xs.copy(),
+        y=grid.ys.copy() if isinstance(grid, Grid2D) else None,
         dims=dims,
         means=empty(),
         sems=empty(),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.batches import Reader, size_of
-from landscape.problem import Objective, PerToken, Term, per_example
+from landscape.problem import Objective, PerToken, Term, float64, per_example
 
 
 class Moments(NamedTuple):
@@ -77,7 +77,7 @@ class _Sums:
         if isinstance(term, PerToken):
             self._add_clusters(term)
             return
-        values = _float64(term)
+        values = float64(term)
         if not self.batches:
             self.batches = [values.mean()]
         centred = values - self.batches[0]
@@ -138,7 +138,8 @@ def average(
     for name, sums in found.items():
         if not sums.batches:
             raise ValueError(f"term {name!r} must count at least one token. Got a mask that leaves out all of them.")
-    numbers = iter(torch.stack([number for sums in found.values() for number in sums.batches]).tolist())
+    device = next(iter(found.values())).batches[0].device  # an objective may leave a term on the CPU
+    numbers = iter(torch.stack([number.to(device) for sums in found.values() for number in sums.batches]).tolist())
     return {name: sums.finish(*islice(numbers, len(sums.batches))) for name, sums in found.items()}
 
 
@@ -146,15 +147,20 @@ def probe(model: nn.Module, objective: Objective, reader: Reader) -> dict[str, f
     """Sum of each term over the first batch that has examples: a cheap sign of what the objective is."""
     with torch.no_grad(), closing(reader.read()) as batches:
         terms = next(_terms(model, objective, reader, batches), {})
-        return {name: float((t.sums() if isinstance(t, PerToken) else _float64(t)).sum()) for name, t in terms.items()}
+        return {name: float((t.sums() if isinstance(t, PerToken) else float64(t)).sum()) for name, t in terms.items()}
 
 
 def _terms(
     model: nn.Module, objective: Objective, reader: Reader, batches: Generator[Any]
 ) -> Generator[Mapping[str, Term]]:
     """The terms of each batch, checked, without those that are empty."""
+    kinds: dict[str, type] = {}
     for batch in batches:
         terms = per_example(objective(model, batch), batch)
+        now = {name: type(term) for name, term in terms.items()}
+        kinds = kinds or now
+        if now != kinds:
+            raise ValueError(f"every batch must give the same terms: {', '.join(kinds)}. Got {', '.join(now)}.")
         if reader.in_pieces:
             _check_piece(terms, size_of(batch))
         found = {name: t for name, t in terms.items() if len(t.values if isinstance(t, PerToken) else t)}
@@ -171,10 +177,6 @@ def _check_piece(terms: Mapping[str, Term], size: int) -> None:
                 f"term {name!r} must have one value for each example, for a batch to be split for want of memory. Got "
                 f"{len(values)} for {size}: make the loader's batches smaller."
             )
-
-
-def _float64(values: Tensor) -> Tensor:
-    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)  # MPS has no float64
 
 
 def as_pairs(moments: Mapping[str, Moments]) -> dict[str, tuple[float, float]]:

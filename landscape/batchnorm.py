@@ -8,7 +8,7 @@ Ensembling of DNNs", NeurIPS 2018, appendix A.2, re-estimate them along their cu
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,23 +29,43 @@ def recalibrate(model: nn.Module, objective: Objective, sample: Reader) -> None:
     """Replace the running statistics by their averages over a sample.
 
     Args:
-        model: A private copy; only its batch norms are in train mode meanwhile.
+        model: A private copy; only its batch norms run in train mode meanwhile.
         objective: Runs the model on a batch; what it returns does not matter.
         sample: Each of its batches counts the same.
     """
     layers = norms(model)
     momenta = [layer.momentum for layer in layers]
+    # At the door of each as well, since an objective may set modes of its own.
+    hooks = [layer.register_forward_pre_hook(_into_train_mode) for layer in layers]
     try:
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # a plain average over the batches
         with torch.no_grad(), closing(sample.read()) as batches:
-            for batch in batches:
-                model.eval()  # an objective may have left it in another mode
+            for number, batch in enumerate(batches):
+                model.eval()
                 for layer in layers:
                     layer.train()
-                objective(model, batch)
+                _forward(model, objective, batch, number)
     finally:
+        for hook in hooks:
+            hook.remove()
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         model.eval()
+
+
+def _into_train_mode(layer: nn.Module, inputs: object) -> None:
+    layer.training = True
+
+
+def _forward(model: nn.Module, objective: Objective, batch: Any, number: int) -> None:
+    try:
+        objective(model, batch)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batches must have two examples or more for statistics to be re-estimated. Got batch {number} with one: "
+            "use drop_last, or another bn_sample."
+        ) from error

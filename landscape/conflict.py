@@ -163,7 +163,13 @@ def measure(
     grams: list[Tensor] = []
     source = problem.iterate()
     total = batches or count(problem.batches)
-    with preserve_rng(0, problem.device), torch.enable_grad(), closing(source), bar(total, label, "batch") as progress:
+    with (
+        preserve_rng(0, problem.device),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        closing(source),
+        bar(total, label, "batch") as progress,
+    ):
         for number, batch in enumerate(islice(source, batches)):
             model.eval()  # an objective may have left it in another mode
             losses = per_example(problem.objective(model, batch), batch)

@@ -89,7 +89,13 @@ def bezier(
     optimizer = torch.optim.SGD([bend.control[name] for name in bend.trained], lr=lr, momentum=momentum)
     losses = np.zeros(steps)
     batches, progress = _forever(problem), bar(steps, "bezier", "step")
-    with preserve_rng(seed, problem.device), torch.enable_grad(), closing(batches), progress:
+    with (
+        preserve_rng(seed, problem.device),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        closing(batches),
+        progress,
+    ):
         for step, t in enumerate(np.random.default_rng(seed).random(steps).tolist()):
             batch = next(batches)
             terms = per_example(problem.objective(bend.at(t), batch), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ try:
 except ImportError:  # on Windows: no lock
     fcntl = None  # type: ignore[assignment]
 
+_HELD: set[str] = set()
+"""Lock files that this process holds."""
+
 
 def write_whole(path: str | Path, data: bytes) -> None:
     """Write under a temporary name, sync, and rename: under its own name a file is always whole.
@@ -20,7 +24,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
         OSError: The folder is not there, not writable or full; a file that was there is kept, and nothing is left.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         _sync(temporary, data)
         os.replace(temporary, path)
@@ -37,16 +41,24 @@ def create_once(path: Path, data: bytes) -> None:
     Raises:
         OSError: The folder is not there, not writable or full; nothing is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    temporary = _temporary(path)
     try:
         _sync(temporary, data)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links: of two at the very same moment the second one's stays
+            os.replace(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
 
 def _sync(path: Path, data: bytes) -> None:
@@ -68,6 +80,19 @@ def claim(path: Path) -> Iterator[None]:
         OSError: Another process writes the file, or the folder cannot be written.
     """
     beside = path.with_name(f".{path.name}.lock")
+    key = os.path.abspath(beside)
+    if key in _HELD:  # the system's lock is one of processes
+        raise _taken(path)
+    _HELD.add(key)
+    try:
+        with _locked(path, beside):
+            yield
+    finally:
+        _HELD.discard(key)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, beside: Path) -> Iterator[None]:
     while True:
         try:
             handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
@@ -75,7 +100,7 @@ def claim(path: Path) -> Iterator[None]:
             raise _unwritable(path, error) from error
         try:
             if not _lock(handle):
-                raise OSError(f"{path} must have one writer. Another process writes it: wait for it to end.")
+                raise _taken(path)
             if _is_at(handle, beside):  # else the one who held it has just removed it
                 try:
                     yield
@@ -88,13 +113,18 @@ def claim(path: Path) -> Iterator[None]:
 
 
 def _lock(handle: int) -> bool:
+    """Whether the lock is ours; on a system or file system that has none, nobody's is."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no forked worker of a loader inherits it
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
+
+
+def _taken(path: Path) -> OSError:
+    return OSError(f"{path} must have one writer. Another process writes it: wait for it to end.")
 
 
 def _is_at(handle: int, path: Path) -> bool:

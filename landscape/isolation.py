@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ def preserve_rng(seed: int | None = None, device: torch.device | None = None) ->
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     accelerator = _accelerator(device)
-    own = accelerator.get_rng_state() if accelerator is not None else None
+    where = (device,) if device is not None and device.type == "cuda" else ()
+    own = accelerator.get_rng_state(*where) if accelerator is not None else None
     try:
         if seed is not None:
             seed_all(seed, device)
@@ -31,7 +32,7 @@ def preserve_rng(seed: int | None = None, device: torch.device | None = None) ->
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         if accelerator is not None:
-            accelerator.set_rng_state(own)
+            accelerator.set_rng_state(own, *where)
 
 
 def seed_all(seed: int, device: torch.device | None = None) -> None:
@@ -41,7 +42,8 @@ def seed_all(seed: int, device: torch.device | None = None) -> None:
     torch.default_generator.manual_seed(seed)  # torch.manual_seed costs as much as a small network
     accelerator = _accelerator(device)
     if accelerator is not None:
-        accelerator.manual_seed(seed)
+        with torch.cuda.device(device) if accelerator is torch.cuda else nullcontext():
+            accelerator.manual_seed(seed)
 
 
 def _accelerator(device: torch.device | None) -> Any:

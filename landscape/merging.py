@@ -10,6 +10,7 @@ import numpy as np
 
 from landscape import identity, store
 from landscape.averages import Moments, as_pairs, pool
+from landscape.files import claim
 from landscape.grid import order
 from landscape.parts import Part
 from landscape.plan import Plan
@@ -45,12 +46,15 @@ def merge(parts: Sequence[str | Path | Surface], out: str | Path | None = None) 
     for name, surface in named.items():
         by_data.setdefault(_part(surface, "data_shard"), {})[name] = surface
     missing = _missing([*by_data])
-    if missing:
+    if missing and len(by_data) > 1:
         raise ValueError(f"every part of the data must be there. Got none of {missing}.")
     whole = _pooled([_overlaid(by_data[part]) for part in sorted(by_data, key=lambda part: part.index)])
     whole.directions = next(iter(named.values())).directions
     if out is not None:
-        store.create_surface(out, whole)
+        if any(not isinstance(part, Surface) and Path(part).absolute() == Path(out).absolute() for part in parts):
+            raise ValueError(f"the whole must not replace one of its parts. Got {out}: write to another file.")
+        with claim(Path(out)):
+            store.create_surface(out, whole)
     return whole
 
 
@@ -68,13 +72,15 @@ def _load(parts: Sequence[str | Path | Surface]) -> dict[str, Surface]:
 
 
 def _part(surface: Surface, which: str) -> Part:
-    return Part.parse(surface.attrs[which])
+    return Part.parse(surface.attrs.get(which, "0/1"))
 
 
 def _refuse_others(named: Parts) -> None:
     first_name, first = next(iter(named.items()))
     for name, surface in named.items():
-        differing = [key for key in (*identity.SAME_FOR_PARTS, "plan") if surface.attrs[key] != first.attrs[key]]
+        differing = [
+            key for key in (*identity.SAME_FOR_PARTS, "plan") if surface.attrs.get(key) != first.attrs.get(key)
+        ]
         differing += [axis for axis in identity.AXES if not identity.same_axis(surface, first, axis)]
         differing += ["terms"] if surface.terms != first.terms else []
         counts = [(_part(s, "shard").count, _part(s, "data_shard").count) for s in (surface, first)]

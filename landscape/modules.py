@@ -60,12 +60,14 @@ def is_continuous(tensor: Tensor) -> bool:
 
 def wide(tensor: Tensor) -> Tensor:
     """``tensor`` on the CPU in double precision."""
-    return double(tensor.detach().cpu())
+    return cast(tensor.detach().cpu(), torch.float64)
 
 
-def double(tensor: Tensor) -> Tensor:
-    """``tensor`` in double precision, real or complex."""
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` in a precision, complex where it is complex; integers stay as they are."""
+    if not is_continuous(tensor):
+        return tensor
+    return tensor.to(dtype.to_complex() if tensor.is_complex() else dtype)
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -86,6 +88,8 @@ def private_copy(model: nn.Module) -> nn.Module:
     }
     try:
         twin = copy.deepcopy(model, memo)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         raise ValueError(
             f"model must be one that copy.deepcopy can copy, since the original is never written to. "

@@ -32,7 +32,13 @@ def detect(environ: Mapping[str, str] = os.environ) -> Part:
     if "SLURM_ARRAY_TASK_ID" in environ:
         first, step = int(environ["SLURM_ARRAY_TASK_MIN"]), int(environ.get("SLURM_ARRAY_TASK_STEP", "1"))
         index = (int(environ["SLURM_ARRAY_TASK_ID"]) - first) // step
-        part = Part(index, int(environ["SLURM_ARRAY_TASK_COUNT"]))
+        count = int(environ["SLURM_ARRAY_TASK_COUNT"])
+        if index >= count:
+            raise ValueError(
+                f"a Slurm array must be a range to be parts of a surface, such as 0-{count - 1}. Got task "
+                f"{environ['SLURM_ARRAY_TASK_ID']} of {count}: use such a range, or --shard."
+            )
+        part = Part(index, count)
     if "SLURM_STEP_ID" in environ:  # started by srun: several tasks share the job
         tasks = int(environ.get("SLURM_STEP_NUM_TASKS", environ.get("SLURM_NTASKS", "1")))
         part = Part(part.index * tasks + int(environ["SLURM_PROCID"]), part.count * tasks)
@@ -51,17 +57,21 @@ def gather(out: Path, part: Part, data_shard: Part) -> None:
         ValueError, OSError: As `merge`.
     """
     # Torch's default is half an hour, which ranks of different devices may well be apart after days.
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=365))
+    patient = timedelta(days=365)
+    mine = not torch.distributed.is_initialized()
+    if mine:
+        torch.distributed.init_process_group("gloo", timeout=patient)
+    group = None if mine else torch.distributed.new_group(backend="gloo", timeout=patient)
     try:
-        torch.distributed.barrier()
+        torch.distributed.barrier(group)
         if part.index == 0:
             paths = [part_path(out, Part(i, part.count), data_shard) for i in range(part.count)]
             merge(paths, part_path(out, Part(), data_shard))
-            for path in (*paths, plan_path(out)):
-                path.unlink(missing_ok=True)  # other parts of the data share the plan
-        torch.distributed.barrier()
+            for path in (*paths, *([plan_path(out)] if data_shard.whole else [])):  # else other parts share it
+                path.unlink(missing_ok=True)
+        torch.distributed.barrier(group)
     finally:
-        torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group(group)
 
 
 def launch(workers: int, work: Callable[..., Any], *arguments: Any) -> Any:

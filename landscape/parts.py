@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -62,6 +63,14 @@ def plan_path(out: Path) -> Path:
     return out.with_suffix(".plan.json")
 
 
-def whole_path(part: Path) -> Path:
-    """The surface that a part was measured for: ``surface.h5``, for ``surface.shard-0-of-4.h5``."""
-    return part.with_name(re.sub(r"(\.(shard|data)-\d+-of-\d+)+(?=(\.[^.]*)?$)", "", part.name))
+def whole_path(parts: Sequence[Path]) -> Path:
+    """What parts make, by their names: ``surface.h5`` of ``surface.shard-0-of-2.h5`` and ``surface.shard-1-of-2.h5``.
+
+    Shards of one part of the data make that part.
+    """
+    of_data = {_without("shard", part) for part in parts}
+    return of_data.pop() if len(of_data) == 1 else _without("data", of_data.pop())
+
+
+def _without(which: str, part: Path) -> Path:
+    return part.with_name(re.sub(rf"\.{which}-\d+-of-\d+(?=(\.[^/]*)?$)", "", part.name))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from landscape.files import create_once
+from landscape.files import claim, create_once, write_whole
 
 Order = Literal["rows", "coarse-to-fine"]
 
@@ -89,3 +89,16 @@ def agreed(path: Path, mine: Plan) -> Plan:
         return Plan(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} must be the plan of shards. Got something else: delete it.") from error
+
+
+def lowered(path: Path, mine: Plan) -> Plan:
+    """`agreed`, where this shard has had to take smaller batches: the smallest of all shards counts.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    with claim(path):
+        theirs = agreed(path, mine).max_batch or mine.max_batch
+        plan = replace(mine, max_batch=min(mine.max_batch, theirs))
+        write_whole(path, json.dumps(plan.as_attr(), indent=2).encode())
+    return plan

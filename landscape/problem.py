@@ -120,6 +120,11 @@ def _logits(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
+def float64(values: Tensor) -> Tensor:
+    """``values`` in double precision; on the CPU for MPS, which has none."""
+    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+
+
 class PerToken(NamedTuple):
     """A term with a value for each token: averaged over the tokens, with each sequence as one cluster of its error.
 
@@ -134,13 +139,12 @@ class PerToken(NamedTuple):
     counted: Tensor
 
     def sums(self) -> Tensor:
-        """Sum over the tokens of each sequence, ``[N]``, float64 (float32 on MPS)."""
-        wide = torch.float32 if self.values.device.type == "mps" else torch.float64
-        return self.values.to(wide).where(self.counted, 0.0).sum(1)
+        """Sum over the tokens of each sequence, ``[N]``, float64."""
+        return float64(self.values.where(self.counted, 0.0)).sum(1)
 
     def counts(self) -> Tensor:
-        """Number of tokens of each sequence, ``[N]``, float64 (float32 on MPS)."""
-        return self.counted.to(torch.float32 if self.values.device.type == "mps" else torch.float64).sum(1)
+        """Number of tokens of each sequence, ``[N]``, float64."""
+        return float64(self.counted).sum(1)
 
     def mean(self) -> Tensor:
         """Mean over all tokens that count."""
@@ -167,6 +171,8 @@ def per_example(terms: Mapping[str, Term], batch: Any) -> dict[str, Term]:
             continue
         if not isinstance(value, Tensor):
             raise TypeError(f"term {name!r} must be a tensor of shape [N]. Got {type(value).__name__}.")
+        if value.is_complex():
+            raise TypeError(f"term {name!r} must be real. Got {value.dtype}.")
         if value.ndim != 1 or (len(value) == 1 and size > 1):
             of = f" for a batch of {size}" if size > 1 else ""
             hint = " For a value of each token, return ls.PerToken." if value.ndim == 2 else ""

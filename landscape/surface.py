@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,13 +26,13 @@ from landscape.files import claim
 from landscape.grid import Grid
 from landscape.isolation import preserve_rng, thread_count
 from landscape.parts import Part, part_path, plan_path
-from landscape.plan import Order, Plan, agreed
+from landscape.plan import Order, Plan, agreed, lowered
 from landscape.problem import Problem
 from landscape.results import PENDING, Surface
 from landscape.reuse import take
 from landscape.walker import Walker
 
-Precision = Literal["as given", "float64"]
+Precision = Literal["as given", "float32", "float64"]
 Nondeterministic = Literal["refuse", "allow"]
 
 
@@ -59,8 +60,8 @@ def evaluate(
     returns what is there. Weights, data, directions, grid and options are compared with the file's first; the objective
     is by its values at the origin.
 
-    Out of memory on an accelerator, batches are halved, with a warning, and the file is begun anew (statistics that are
-    re-estimated are then those of the smaller batches).
+    Out of memory on an accelerator, batches are halved, with a warning, and the file is begun anew; cells of the larger
+    batches are kept in a file beside it. Statistics that are re-estimated are then those of the smaller batches.
 
     Args:
         problem: Model, objective and data; measured in eval mode.
@@ -74,7 +75,8 @@ def evaluate(
         bn_mode: ``"eval"``: running statistics as they are; ``"recalibrate"``: batch norms' statistics are
             re-estimated at every point, the origin included, as plain averages over ``bn_sample``.
         bn_sample: What statistics are re-estimated on; the problem's own batches by default.
-        precision: ``"float64"`` computes in double precision, to check with: model and batches are cast.
+        precision: ``"float64"`` casts model and batches to double precision, to check with; ``"float32"`` is for
+            weights in half precision, which a small step would hardly move: their own rounding swallows it.
         nondeterministic: Whether an objective may differ between two passes over the same data at the same weights.
             ``"allow"`` skips the comparisons that would find it: cells then hold its noise.
         shard: ``"i/n"`` evaluates the i-th of n parts of the cells, counted from 0, into a file of its own beside
@@ -102,7 +104,7 @@ def evaluate(
         raise ValueError("bn_sample goes with bn_mode='recalibrate'. Got bn_mode='eval'.")
     options = _Options(
         bn_sample=None if bn_mode == "eval" else problem.batches if bn_sample is None else bn_sample,
-        dtype=None if precision == "as given" else torch.float64,
+        dtype=None if precision == "as given" else getattr(torch, precision),
         steady=nondeterministic == "refuse",
         order="coarse-to-fine" if coarse_to_fine else "rows",
         shard=Part.parse(shard),
@@ -142,12 +144,13 @@ class _Work:
         self.path = None if out is None else part_path(out, options.shard, options.data_shard)
         self.shared_plan = None if out is None or self.path == out else plan_path(out)
         self.name = "reuse" if self.path is None else str(self.path)
+        self.aside: Path | None = None
         grids.shape(grid, len(directions))  # refused at once where they do not fit
         self.identity = identity.of(
             problem,
             directions,
             bn_mode="eval" if options.bn_sample is None else "recalibrate",
-            precision="as given" if options.dtype is None else "float64",
+            precision="as given" if options.dtype is None else str(options.dtype).removeprefix("torch."),
             shard=options.shard,
             data_shard=options.data_shard,
         )
@@ -167,7 +170,24 @@ class _Work:
         found = store.load_surface(self.path)
         identity.refuse_another(found, self.identity, self.grid, self.name)
         plan = Plan.of(found.attrs)
-        return found if self.shared_plan is None or agreed(self.shared_plan, plan) == plan else None
+        self._refuse_another_device(plan)
+        if self.shared_plan is None or agreed(self.shared_plan, plan) == plan:
+            return found
+        warnings.warn(
+            f"{self.path} is begun anew: another part has changed the plan in {self.shared_plan} that all share."
+            f"{self._put_aside(plan)}",
+            stacklevel=4,
+        )
+        return None
+
+    def _refuse_another_device(self, plan: Plan) -> None:
+        here = self.problem.device.type
+        if plan.device != here:
+            whose = self.name if self.shared_plan is None else self.shared_plan
+            raise ValueError(
+                f"{whose} plans to compute on {plan.device}, whose last bits are its own. Got a model on {here}: move "
+                "it there, or write to another file."
+            )
 
     def _todo(self, surface: Surface) -> list[grids.Cell]:
         """The cells of this part that are pending, in the order of the plan."""
@@ -177,7 +197,7 @@ class _Work:
         return [cell for unit in mine for cell in unit if surface.status[cell[0]] == PENDING]
 
     def _refuse_other_data(self, found: Surface) -> None:
-        """Compare data and objective with those of a finished file, at the cost of one batch."""
+        """Compare data and objective with those of a finished file: all data are read, one batch is evaluated."""
         plan = Plan.of(found.attrs)
         with thread_count(plan.threads):
             walker = self._walker(plan)
@@ -199,25 +219,31 @@ class _Work:
             plan, found = self._smaller(plan, largest, said), None
 
     def _plan(self) -> Plan:
+        plan = Plan.new(self.problem.device, self.options.order)
         if self.reuse is not None:
-            plan = Plan.of(self.reuse.attrs)
-        else:
-            plan = Plan.new(self.problem.device, self.options.order)
-        return plan if self.shared_plan is None else agreed(self.shared_plan, plan)
+            plan = replace(Plan.of(self.reuse.attrs), order=self.options.order)
+        plan = plan if self.shared_plan is None else agreed(self.shared_plan, plan)
+        self._refuse_another_device(plan)
+        return plan
 
     def _smaller(self, plan: Plan, largest: int, said: str) -> Plan:
         if self.problem.device.type == "cuda":
             torch.cuda.empty_cache()
-        plan = plan.halved(largest)
+        kept, plan = self._put_aside(plan), plan.halved(largest)
         warnings.warn(
-            f"out of memory ({said}): going on with at most {plan.max_batch} examples at a time, from the start.",
+            f"out of memory ({said}): going on with at most {plan.max_batch} examples at a time, from the start.{kept}",
             stacklevel=5,
         )
         self.reuse = None  # its bits are those of larger batches
-        if self.shared_plan is not None:
-            self.shared_plan.unlink(missing_ok=True)
-            plan = agreed(self.shared_plan, plan)
-        return plan
+        return plan if self.shared_plan is None else lowered(self.shared_plan, plan)
+
+    def _put_aside(self, plan: Plan) -> str:
+        """Have the cells of ``plan``, whose last bits are its own, kept when the file is begun anew; says where."""
+        if self.path is None or not self.path.exists():
+            return ""
+        batches = plan.max_batch or "as-given"
+        self.aside = self.path.with_name(f"{self.path.name}.batches-{batches}")  # no .h5: a pattern of parts leaves it
+        return f" The cells so far are kept in {self.aside}."
 
     def _walker(self, plan: Plan) -> Walker:
         def reader(batches: Batches, part: Part) -> Reader:
@@ -234,7 +260,11 @@ class _Work:
         )
 
     def _digests(self, walker: Walker, data_sha256: str) -> dict[str, str]:
-        sample = "" if walker.bn_reader is None else walker.bn_reader.sha256()
+        if walker.bn_reader is None:
+            sample = ""
+        else:
+            own = self.options.bn_sample is self.problem.batches
+            sample = data_sha256 if own else walker.bn_reader.sha256()
         return {"data_sha256": data_sha256, "bn_sample_sha256": sample}
 
     def _walk(self, plan: Plan, walker: Walker, found: Surface | None) -> Surface:
@@ -249,6 +279,8 @@ class _Work:
             if self.reuse is not None:
                 take(found, self.reuse, self._todo(found), steady=self.options.steady)
             if self.path is not None:
+                if self.aside is not None:
+                    self.path.replace(self.aside)
                 store.create_surface(self.path, found)
         else:
             identity.refuse_another(found, digests, None, self.name)

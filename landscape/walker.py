@@ -18,7 +18,9 @@ from landscape.problem import Problem, Term
 
 
 class Walker:
-    """Moves a copy of the problem's model along directions: at most the weights, a copy and the directions are held.
+    """Moves a copy of the problem's model along directions: what is held beside the model is that copy.
+
+    In another precision than the model's, the weights and the directions are held in that one too.
 
     Args:
         problem: Whose model is copied; the copy's weights start from the problem's at each point.
@@ -31,13 +33,11 @@ class Walker:
         self._given, self.reader, self.bn_reader = problem.objective, reader, bn_reader
         self.model = _cast(problem.private_copy(), reader.dtype)
         self._modules = list(self.model.modules())
+        self._slots = _slots(self.model)
         state = modules.state(self.model)
         base = {name: t.to(state[name].dtype) for name, t in modules.state(problem.model).items()}
+        self._base, self._state = [base[name] for name in state], list(state.values())
         self._axes = [_aligned(axis, state) for axis in directions.axes]
-        moved = {name for axis in directions.axes for name in axis}
-        self._moved = _pairs(base, {name: t for name, t in state.items() if name in moved})
-        self._rest = _pairs(base, {name: t for name, t in state.items() if name not in moved})
-        self._versions = [t._version for t in self._rest[1]]
 
     def at(self, point: Sequence[float], digest: hashlib._Hash | None = None) -> dict[str, Moments]:
         """The averages of the terms at a point; ``digest`` takes in the examples.
@@ -70,30 +70,26 @@ class Walker:
 
     @torch.no_grad()
     def _move(self, point: Sequence[float]) -> None:
-        base, state = self._moved
-        torch._foreach_copy_(state, base)
+        for owner, name, tensor in self._slots:
+            if owner[name] is not tensor:  # an objective or a forward pass has put another in its place
+                owner[name] = tensor
+        torch._foreach_copy_(self._state, self._base)
         for coordinate, (tensors, direction) in zip(point, self._axes, strict=True):
             if coordinate != 0:
                 torch._foreach_add_(tensors, direction, alpha=coordinate)
-        self._restore_rest()
 
-    def _restore_rest(self) -> None:
-        """Put back what no direction moves, where something has written to it."""
-        for i, (base, tensor) in enumerate(zip(*self._rest, strict=True)):
-            if tensor._version != self._versions[i]:
-                tensor.copy_(base)
-                self._versions[i] = tensor._version
+
+def _slots(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """Where each module keeps its tensors."""
+    owners = [owner for module in model.modules() for owner in (module._parameters, module._buffers)]
+    return [(owner, name, tensor) for owner in owners for name, tensor in owner.items() if tensor is not None]
 
 
 def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """In double precision where asked for; complex numbers stay complex, and integers as they are."""
-    return model if dtype is None else model._apply(lambda t: modules.double(t) if modules.is_continuous(t) else t)
+    """In the precision asked for; complex numbers stay complex, and integers as they are."""
+    return model if dtype is None else model._apply(lambda t: modules.cast(t, dtype))
 
 
 def _aligned(axis: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors of the copy that a direction moves, and the direction's, in one order."""
     return [state[name] for name in axis], [d.to(state[name]) for name, d in axis.items()]
-
-
-def _pairs(base: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    return [base[name] for name in state], list(state.values())

@@ -47,9 +47,9 @@ parts=()
 for ((i = 0; i < PARTS; i++)); do
     parts+=("${out%.h5}.shard-$i-of-$PARTS.h5") # no pattern, so that a part that is missing is named
 done
-if [[ -e "$out" ]] && ! ls "${parts[@]}" >/dev/null 2>&1; then
+if [[ -e "$out" && -z "$(compgen -G "${out%.h5}.shard-*-of-$PARTS.h5")" ]]; then
     echo "$out is merged already"
     exit 0
 fi
 dot-landscape merge "${parts[@]}" -o "$out"
-rm "${parts[@]}" "${out%.h5}.plan.json"
+rm -f "${parts[@]}" "${out%.h5}.plan.json"

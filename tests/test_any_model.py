@@ -834,10 +834,13 @@ def test_a_loader_that_changes_its_length_later_is_refused_too(kind):
     [lambda m: setattr(m, "calls", m.calls + 1), lambda m: m.calls.data.add_(1)],
     ids=["rebound", "behind autograd's back"],
 )
-def test_a_buffer_that_is_written_to_where_nobody_sees_it_is_refused(count):
-    """It cannot be put back for each cell: the network counts as one that keeps a state."""
-    with pytest.raises(ValueError, match="does it keep a state"):
-        line_of(problem_of(_Counting(count)))
+def test_a_buffer_that_is_written_to_where_nobody_sees_it_is_put_back_for_each_cell(count):
+    model, batches = _Counting(count), vectors()
+    axes = ls.directions.random(model, n=1)
+    surface = ls.evaluate(problem_of(model, batches), axes, LINE)
+    for x, value in zip(LINE.xs, surface.values("ce"), strict=True):
+        assert value == brute_force(model, ce, batches, axes.axes, [x])["ce"][0]
+    assert model.calls == 0
 
 
 class _Stateful:

@@ -340,8 +340,23 @@ def test_double_precision_casts_the_sample_too():
         assert surface.values("ce")[cell] == script(copy.deepcopy(model).double(), axes, point, wide, wide)
 
 
-def test_a_batch_of_one_example_is_torchs_error_with_its_reason():
+def test_a_batch_of_one_example_is_refused_with_what_to_do():
     """Batch norm cannot estimate a variance from a single value a channel."""
     model, batches = network(), data(4, 1)
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
+    with pytest.raises(ValueError, match=r"two examples or more .* Got batch 1 with one: use drop_last"):
         ls.evaluate(ls.Problem(model, ce, batches), ls.directions.random(model), PLANE, bn_mode="recalibrate")
+
+
+def test_an_objective_that_sets_eval_mode_itself_changes_nothing():
+    model, batches = network(), data()
+    directions = ls.directions.random(model)
+
+    def careful(m: nn.Module, batch: Any) -> dict[str, Tensor]:
+        m.eval()
+        return ce(m, batch)
+
+    found, plain = (
+        ls.evaluate(ls.Problem(model, objective, batches), directions, PLANE, bn_mode="recalibrate")
+        for objective in (careful, ce)
+    )
+    assert found.values("ce").tobytes() == plain.values("ce").tobytes()

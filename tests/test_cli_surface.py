@@ -339,7 +339,7 @@ def test_workers_are_started_with_the_same_options(call: Call, monkeypatch: pyte
         ("--bn-mode train", ["'train'", "'eval', 'recalibrate'"]),
         ("--bn-batches 3", ["--bn-batches needs --bn-mode recalibrate, and a number above 0. Got eval and 3."]),
         ("--bn-mode recalibrate --bn-batches -3", ["above 0. Got recalibrate and -3."]),
-        ("--precision float32", ["'float32'", "'as given', 'float64'"]),
+        ("--precision float16", ["'float16'", "'as given', 'float32', 'float64'"]),
         ("--nondeterministic maybe", ["'maybe'", "'refuse', 'allow'"]),
         ("--normalize filters", ["'filters'"]),
         ("--coarse-to-fine yes --directions", ["--directions"]),

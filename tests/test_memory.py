@@ -122,12 +122,18 @@ def test_the_data_have_the_same_digest_however_they_are_split():
 
 @pytest.mark.parametrize("after", [4, 8, 12, 20])
 def test_it_may_come_in_the_middle_and_the_file_is_begun_anew(after, tmp_path):
-    """Other programs take memory too: cells that are done with the old plan are not kept."""
-    with pytest.warns(UserWarning, match=r"at most 6 examples at a time, from the start"):
+    """Other programs take memory too: cells of the old plan have other last bits, and are put aside."""
+    with pytest.warns(UserWarning, match=r"at most 6 examples at a time, from the start") as warned:
         surface = measure(Device(6, after=after), out=tmp_path / "s.h5")
     of_pieces(surface, 6)
     of_pieces(ls.load(tmp_path / "s.h5"), 6)
-    assert [p.name for p in tmp_path.iterdir()] == ["s.h5"]
+    kept = tmp_path / "s.h5.batches-as-given"
+    assert {p.name for p in tmp_path.iterdir()} <= {"s.h5", kept.name}
+    assert kept.exists() == (after >= 8), "once there is a file"
+    if kept.exists():
+        assert "kept in" in str(warned[0].message)
+        known = ls.load(kept).status == DONE
+        np.testing.assert_allclose(ls.load(kept).values("ce")[known], surface.values("ce")[known], rtol=1e-12)
 
 
 def test_a_call_that_goes_on_obeys_the_file(tmp_path):

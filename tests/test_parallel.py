@@ -628,7 +628,7 @@ def test_the_part_of_a_process_is_in_its_environment(kind: str) -> None:
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused(environ: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"Got 2/2|'a'|Got 5/3"):
+    with pytest.raises(ValueError, match=r"Got 2/2|'a'|such as 0-2\. Got task 5 of 3"):
         parallel.detect(environ)
 
 
@@ -665,7 +665,9 @@ def test_parts_lie_beside_the_whole_under_names_of_their_own(out: str, shard: st
     assert (path == Path(out)) == (shard == data == "0/1")
     assert ("shard-3-of-12" in path.name) == (shard != "0/1")
     assert ("data-1-of-2" in path.name) == (data != "0/1")
-    assert whole_path(path) == Path(out)
+    assert whole_path([path]) == part_path(Path(out), Part(), Part.parse(data))
+    both = [part_path(Path(out), Part.parse(shard), Part(j, 2)) for j in range(2)]
+    assert whole_path(both) == Path(out)
     assert path.suffix == Path(out).suffix or not Path(out).suffix
 
 

@@ -37,6 +37,6 @@ def run(options: Options) -> Reply:
     from landscape.parts import whole_path
 
     at_least_one(options.parts, "part of a surface")
-    out = options.output or whole_path(options.parts[0])
+    out = options.output or whole_path(options.parts)
     surface = ls.merge(options.parts, out)
     return Reply(f"{out}: {surface.status.size} cells from {len(options.parts)} parts", store.describe(out))

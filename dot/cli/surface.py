@@ -58,8 +58,8 @@ class Options(Measured):
     """Whether batch norms keep their running statistics or re-estimate them at every cell."""
     bn_batches: int = 0
     """Re-estimate them on so many batches; on all by default."""
-    precision: Literal["as given", "float64"] = "as given"
-    """In float64, to check with."""
+    precision: Literal["as given", "float32", "float64"] = "as given"
+    """In float64, to check with; in float32, for weights in half precision."""
     nondeterministic: Literal["refuse", "allow"] = "refuse"
     """Whether an objective may differ from pass to pass."""
     shard: str = ""
@@ -78,13 +78,14 @@ def run(options: Options) -> Reply:
         return measure(options)
     if options.shard or parallel.together():
         raise UsageError("--workers starts its own shards. Got --shard, or torchrun around it: use one of them.")
+    _grid(options)  # what is wrong with it is wrong in every worker
     return parallel.launch(options.workers, measure, options)
 
 
 def measure(options: Options) -> Reply:
     """Measure the part of this process; the first rank of torchrun merges them in the end."""
     import landscape as ls
-    from landscape import parallel, store
+    from landscape import identity, parallel, store
     from landscape.parts import Part, part_path
 
     problem, folder = find_problem(options)
@@ -93,6 +94,8 @@ def measure(options: Options) -> Reply:
     whole = part_path(out, Part(), data)
     known = store.load_surface(whole) if whole.exists() else None
     merged = known is not None and known.complete
+    if known is not None:
+        identity.refuse_another(known, {}, _grid(options), str(whole))
     part = Part() if merged else Part.parse(options.shard) if options.shard else parallel.detect()
     surface = ls.evaluate(
         problem,

@@ -48,6 +48,8 @@ def random(
     """
     one_of("normalize", normalize, Normalize)
     one_of("ignore", ignore, Ignore)
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more. Got {seed}.")
     if n < 1:
         raise ValueError(f"n must be at least 1. Got {n}.")
     model = modules.unwrap(model)

@@ -49,7 +49,7 @@ def _mean(problem: Problem, term: str, moved: Mapping[str, Tensor]) -> dict[str,
     parameters = [model.get_parameter(name).requires_grad_() for name in moved]
     totals, examples = [_zeros(p) for p in parameters], 0
     source = problem.iterate()
-    with preserve_rng(0, problem.device), torch.enable_grad(), closing(source):
+    with preserve_rng(0, problem.device), torch.inference_mode(mode=False), torch.enable_grad(), closing(source):
         for number, batch in enumerate(source):
             model.eval()  # an objective may have left it in another mode
             found = differentiable(per_example(problem.objective(model, batch), batch), term)

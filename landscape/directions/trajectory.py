@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -112,7 +113,12 @@ def _from_file(path: Path, what: str) -> modules.Weights:
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} must be a state dict, {what}, which torch.load(weights_only=True) reads. Got something else."
+        ) from error
 
 
 def _gram(difference: Callable[[int], Tensor], k: int) -> Array:
