@@ -12,11 +12,13 @@
 #     PARTS=16 scripts/surface_slurm.sh surface.h5 runs/kd-dot-* --x -1 1 101 --y -1 1 101
 #     PARTS=16 scripts/surface_slurm.sh surface.h5 --problem my_network:problem --x -1 1 101 --y -1 1 101
 #
+# It does not split the data: with --data-shard, submit and merge by hand.
+#
 # First the file to write, then what `dot-landscape surface` takes. More for sbatch goes into SBATCH_OPTIONS, such as
 # SBATCH_OPTIONS="--partition=gpu --gres=gpu:1 --time=1-0"; the environment (venv, modules) is that of the caller.
 #
-# The same command again measures what is missing: a task that was killed goes on where it was, one that is done looks
-# at a single batch. The number of PARTS must stay the same.
+# The same command again measures what is missing: a task that was killed goes on where it was, one that is done reads
+# its data and evaluates one batch. The number of PARTS must stay the same.
 set -euo pipefail
 
 if [[ -z "${SURFACE_STEP:-}" ]]; then # called by a person, not by Slurm

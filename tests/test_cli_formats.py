@@ -246,3 +246,15 @@ def test_a_folder_and_a_file_of_another_kind(study: Path, call: Call) -> None:
 def test_notes_of_ones_own_in_a_run_folder_are_left_alone(study: Path, call: Call) -> None:
     (run_of(study) / "notes.txt").write_text("mine")
     assert call(f"validate {study}")[0] == 0
+
+
+def test_a_surface_that_is_not_finished_is_whole_so_far(study: Path, call: Call) -> None:
+    with h5py.File("surface.h5", "r+") as file:
+        for name in file["terms"]:
+            if name not in ("x", "y"):
+                file[f"terms/{name}"][0], file[f"sem/{name}"][0] = np.nan, np.nan
+        file["status"][0] = 0
+        width = file["status"].shape[1]
+    status, out, err = call("validate surface.h5")
+    assert (status, err) == (0, "")
+    assert out.strip() == f"surface.h5: whole so far, {width} cells pending"

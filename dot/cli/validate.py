@@ -39,9 +39,19 @@ def run(options: Options) -> Reply:
     lines = []
     for path, found in faults.items():
         number = "1 fault" if len(found) == 1 else f"{len(found)} faults"
-        lines += [f"{path}: {number if found else 'whole'}", *(f"  {fault}" for fault in found)]
+        lines += [f"{path}: {number if found else _whole(Path(path))}", *(f"  {fault}" for fault in found)]
     whole = not any(faults.values())
     return Reply("\n".join(lines), {"whole": whole, "faults": faults}, ok=whole)
+
+
+def _whole(path: Path) -> str:
+    """``whole``, with what a surface still lacks to be finished."""
+    if path.suffix != ".h5":
+        return "whole"
+    from landscape import store
+
+    pending = store.describe(path).get("cells", {}).get("pending", 0)
+    return f"whole so far, {pending} cells pending" if pending else "whole"
 
 
 def _faults(path: Path) -> list[str]:
