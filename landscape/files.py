@@ -24,7 +24,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
         OSError: The folder is not there, not writable or full; a file that was there is kept, and nothing is left.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that what a killed process leaves is written over
     try:
         _sync(temporary, data)
         os.replace(temporary, path)
@@ -41,7 +41,7 @@ def create_once(path: Path, data: bytes) -> None:
     Raises:
         OSError: The folder is not there, not writable or full; nothing is left.
     """
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")  # several may be at it
     try:
         _sync(temporary, data)
         try:
@@ -55,10 +55,6 @@ def create_once(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
 
 def _sync(path: Path, data: bytes) -> None:

@@ -94,9 +94,9 @@ def measure(options: Options) -> Reply:
     whole = part_path(out, Part(), data)
     known = store.load_surface(whole) if whole.exists() else None
     merged = known is not None and known.complete
-    if known is not None:
-        identity.refuse_another(known, {}, _grid(options), str(whole))
     part = Part() if merged else Part.parse(options.shard) if options.shard else parallel.detect()
+    if known is not None and not part.whole:
+        identity.refuse_another(known, {}, _grid(options), str(whole))
     surface = ls.evaluate(
         problem,
         _directions(options, problem),
