@@ -278,7 +278,9 @@ def test_a_worker_that_dies_is_started_again(here: Path, single: dict[str, Any])
     assert done.stdout.startswith("s.h5: 35 of 35 cells done")
     assert (here / "died").exists()
     assert content(here / "s.h5") == single
-    assert names(here) == {"s.h5", "single.h5", "died"}
+    assert names(here) == {"s.h5", "single.h5", "died", "starts-0", "starts-1"}
+    starts = [(here / f"starts-{rank}").read_text() for rank in (0, 1)]
+    assert starts == ["xx", "xx"], "once again was enough: nobody waited at the address of a dead one"
 
 
 @pytest.fixture(scope="module")
