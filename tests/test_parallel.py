@@ -341,13 +341,13 @@ def _locked(paths: list[Path]) -> bool:
     import fcntl
 
     for path in paths:
-        beside = path.with_name(f".{path.name}.lock")
-        if beside.exists():
-            with open(beside) as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
+        try:
+            with open(path.with_name(f".{path.name}.lock"), "r+b") as file:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return True
     return False
 
 
