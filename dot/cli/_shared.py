@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from dot import importing
 
 if TYPE_CHECKING:
     from landscape import Problem
@@ -100,15 +101,8 @@ def find_problem(what: Measured) -> tuple[Problem, Path]:
 def _call(path: str) -> Problem:
     from landscape import Problem
 
-    module, colon, function = path.partition(":")
-    if not (module and colon and function):
-        raise ValueError(f"--problem must be module:function, such as my_network:problem. Got {path!r}.")
     sys.path.insert(0, os.getcwd())  # a file beside the user, as `python -m` would find it; its own imports too
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--problem must name a function that can be imported. Got {path!r}: {error}.") from error
-    found = make()
+    found = importing.find(path, argument="--problem", example="my_network:problem")()
     if not isinstance(found, Problem):
         raise ValueError(f"{path} must return a landscape.Problem. Got {type(found).__name__}.")
     return found

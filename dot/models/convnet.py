@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dot.models.layers import global_average
+
 
 class ConvNet(nn.Module):
     """Two 3x3 convolutions with batch norm, each followed by a 2x2 maximum, global average, classifier.
@@ -21,13 +23,14 @@ class ConvNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(widths[1])
+        self.pool = global_average()
         self.fc = nn.Linear(widths[1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``[N, in_channels, H, W]`` to logits ``[N, num_classes]``."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
         x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
-        return self.fc(x.mean((2, 3)))
+        return self.fc(self.pool(x))
 
 
 def build(in_channels: int, num_classes: int, *, width: int) -> ConvNet:
