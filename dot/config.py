@@ -49,6 +49,15 @@ class Among:
         return [f"must be among {', '.join(allowed)}. Got {name!r}.{_suggest(name, allowed)}" for name in wrong]
 
 
+@dataclass(frozen=True)
+class ImageSetName:
+    """A value must be the name of an image set."""
+
+    def faults(self, value: str) -> list[str]:
+        """What is wrong with a value."""
+        return data.faults(value)
+
+
 Count = Annotated[int, Must("at least 0", lambda v: v >= 0)]
 Positive = Annotated[int, Must("at least 1", lambda v: v >= 1)]
 AtLeastTwo = Annotated[int, Must("at least 2", lambda v: v >= 2)]
@@ -66,7 +75,7 @@ Seeds = Annotated[tuple[int, ...], Must("at least 0", lambda v: all(seed >= 0 fo
 Method = Annotated[str, Among(lambda: METHODS)]
 Methods = Annotated[tuple[str, ...], Among(lambda: METHODS)]
 Model = Annotated[str, Among(models.names)]
-Data = Annotated[str, Among(data.names)]
+Data = Annotated[str, ImageSetName()]
 
 
 @dataclass(frozen=True)

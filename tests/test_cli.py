@@ -173,7 +173,7 @@ def test_the_help_of_a_verb_ends_with_two_examples(verb: str, call: Any) -> None
     assert len(module.EXAMPLES) == 2
     for option in ("--json", "--debug"):
         assert option in said.out
-    if verb not in ("info", "validate", "doctor"):
+    if verb not in ("info", "validate", "data", "doctor"):
         assert "-o PATH, --output PATH" in said.out
 
 
@@ -230,7 +230,9 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "reproduce": after_reproduce,
         "surface": after_surface,
         "merge": after_merge,
-        **dict.fromkeys(("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "doctor")),
+        **dict.fromkeys(
+            ("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "data", "doctor")
+        ),
     }
     assert set(order) == set(VERBS)
     failed = []

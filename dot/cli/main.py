@@ -31,6 +31,7 @@ VERBS = {
     "import": "read a surface of the original loss-landscape tool",
     "info": "say what a file or folder holds",
     "validate": "say what is wrong with files and folders, all of it at once",
+    "data": "list, fetch, verify and describe image sets",
     "doctor": "check this machine and installation",
 }
 """Verbs and what each does; see `module_of`."""

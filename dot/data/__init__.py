@@ -1,5 +1,5 @@
 """Image sets by name: ``load("digits", device)``; each is arrays on the device, batched without a per-item loop."""
 
-from dot.data.registry import load, names
+from dot.data.registry import faults, load, names, source
 
-__all__ = ["load", "names"]
+__all__ = ["faults", "load", "names", "source"]

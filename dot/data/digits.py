@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import sklearn
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -11,8 +14,39 @@ from dot.data.images import ImageSet, Split
 WHITE = 16
 
 
-def load() -> ImageSet:
-    """Half of the digits to train on and half to test, stratified, the same halves always."""
+class Digits:
+    """The set; a `Source` that is always there."""
+
+    name = "digits"
+    about = "1,797 handwritten digits of 8x8 in 10 classes (in scikit-learn)"
+
+    def find(self) -> Path:
+        """The folder of scikit-learn."""
+        return Path(sklearn.__file__).parent
+
+    def where(self) -> Path:
+        """The same."""
+        return self.find()
+
+    def fetch(self) -> Path:
+        """Nothing to be done."""
+        return self.find()
+
+    def load(self) -> ImageSet:
+        """Half of the digits to train on and half to test, stratified, the same halves always."""
+        return _load()
+
+    def check(self) -> None:
+        """Load them."""
+        self.load()
+
+
+def source(name: str) -> Digits:
+    """The set of a name."""
+    return Digits()
+
+
+def _load() -> ImageSet:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8)[:, None]
     labels = torch.from_numpy(bunch.target).long()

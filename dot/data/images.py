@@ -43,6 +43,8 @@ class ImageSet:
         white: The pixel value that stands for 1.
         mean: Of each channel of the training images, ``[C]``, white being 1.
         std: Likewise.
+        digest: SHA-256 of its content, where the name alone does not say which images these are.
+        skipped: Images that could not be decoded and were left out.
     """
 
     name: str
@@ -52,6 +54,8 @@ class ImageSet:
     white: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    digest: str = ""
+    skipped: int = 0
 
     @property
     def in_channels(self) -> int:
