@@ -65,7 +65,7 @@ def test_training_inputs_have_zero_mean_and_unit_deviation(device: torch.device)
     torch.testing.assert_close(span, torch.full_like(span, 1 / digits.std[0]))
 
 
-@pytest.mark.parametrize(("name", "close"), [("digit", "digits"), ("cifar", "digits"), ("", "digits")])
+@pytest.mark.parametrize(("name", "close"), [("digit", "digits"), ("cifar", "cifar10, cifar100"), ("", "digits")])
 def test_an_unknown_set_lists_close_ones(name: str, close: str) -> None:
     with pytest.raises(ValueError, match=f"data must be a known image set. Got '{name}'. Did you mean {close}?"):
         data.load(name, torch.device("cpu"))

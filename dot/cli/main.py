@@ -36,7 +36,7 @@ VERBS = {
 }
 """Verbs and what each does; see `module_of`."""
 
-RESUMED = ("reproduce", "train", "surface")
+RESUMED = ("reproduce", "train", "surface", "data")
 """Verbs that go on where they were interrupted."""
 
 PROGRAM = "dot-landscape"

@@ -87,11 +87,7 @@ class Cache:
             pool.submit(int).result()  # a script that its own workers run again fails here, before it waits for itself
             with alone(self.folder):
                 if not self.ready:
-                    self._decode(pool)
-                    self._finish()
-        except ValueError:
-            shutil.rmtree(self._building)
-            raise
+                    self._make(pool)
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "the processes that decode images must start and stay. One ended: run dot-landscape data fetch first, "
@@ -160,6 +156,15 @@ class Cache:
     @property
     def _building(self) -> Path:
         return self.folder.with_name(f".{self.folder.name}.building")
+
+    def _make(self, pool: ProcessPoolExecutor) -> None:
+        """Decode and finish; what cannot be finished as the files are is not left to be gone on with."""
+        try:
+            self._decode(pool)
+            self._finish()
+        except ValueError:
+            shutil.rmtree(self._building, ignore_errors=True)
+            raise
 
     def _decode(self, pool: ProcessPoolExecutor) -> None:
         """Have every chunk on the disk, with its record."""
@@ -231,7 +236,7 @@ class Cache:
 
     def _finish(self) -> None:
         """Put labels and what is known of the whole beside the array, and give the folder its name."""
-        array, pictures = self._building / "images.npy", self.listing.pictures
+        array, pictures, n = self._building / "images.npy", self.listing.pictures, len(self.listing.train)
         labels = np.array([picture.label for picture in pictures])
         digests: list[str] = []
         corrupt, moments = {}, []
@@ -240,10 +245,10 @@ class Cache:
             for i, fault in faults.items():
                 found[i], labels[chunk.start + i], corrupt[chunk.members[i]] = "", -1, fault
             digests += found
-            if chunk.start < len(self.listing.train):
+            if chunk.start < n:
                 moments.append(of_chunk)
-        if (labels[: len(self.listing.train)] < 0).all():
-            raise ValueError(f"{self.listing.base} must hold images to train on. Got none that can be decoded.")
+        if (labels[:n] < 0).all() or (labels[n:] < 0).all():
+            raise ValueError(f"{self.listing.base} must hold images of both parts. Got none of one that is whole.")
         mean, std = reduce(add, moments).mean_and_std()
         write_whole(self._building / "labels.npy", _npy(labels))
         about = {

@@ -148,7 +148,8 @@ def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
 
     Args:
         data: The bytes of the file.
-        size: Cut the middle square out and bring it to this edge, bilinear over all pixels that a new one covers.
+        size: Bring the shorter side to this length, bilinear over all pixels that a new one covers, and cut the
+            middle square out.
 
     Raises:
         ValueError: It has more than 8 bits a channel, which would be cut off.

@@ -33,7 +33,7 @@ class Folder:
     Attributes:
         folder: Its name.
         classes: Use the first so many by name; None for all.
-        size: Cut the middle square out and bring it to this edge; None: all images must have one shape.
+        size: Bring the shorter side to this and cut the middle square out; None: all images must have one shape.
         skip_corrupt: Leave out what cannot be decoded; else it is an error.
         digest: The first 12 digits of the content's; empty for whatever it holds.
     """

@@ -54,13 +54,15 @@ class Listing:
         """The same with the first so many classes alone; all of them where it is None.
 
         Raises:
-            ValueError: There are fewer.
+            ValueError: There are fewer, or no image of these is held out.
         """
         if classes is None:
             return self
         if classes > len(self.classes):
             raise ValueError(f"classes must be at most the {len(self.classes)} of {self.base}. Got {classes}.")
         train, test = (tuple(p for p in part if p.label < classes) for part in (self.train, self.test))
+        if not test:
+            raise ValueError(f"{self.base} must hold out images of its first {classes} classes. Got none.")
         return replace(self, classes=self.classes[:classes], train=train, test=test)
 
     def fingerprint(self, size: int | None) -> str:

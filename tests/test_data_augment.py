@@ -1,0 +1,191 @@
+"""Augmentation of a batch against a loop over images and pixels, Pillow, and torch's own resizing of a cut-out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from dot.data.augment import Augmentation, augment, flip, rectangles, resized_crop, rotate
+from dot.data.images import generator, shift
+
+SHAPES = pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 7), (3, 6, 11), (2, 9, 4)])
+EVERYTHING = Augmentation(shift=2, flip=True, rotate=20.0, resized_crop=True)
+
+
+def batch(n: int, *shape: int) -> Tensor:
+    return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def angles(n: int, degrees: float, *key: int) -> list[float]:
+    return ((torch.rand(n, generator=generator(*key)) * 2 - 1) * degrees).tolist()
+
+
+def turned(image: Tensor, degrees: float) -> np.ndarray:
+    """Counter-clockwise about the centre, pixel by pixel, in float64; black where the centre comes from outside."""
+    channels, height, width = image.shape
+    out = np.zeros((channels, height, width))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    for row in range(height):
+        for column in range(width):
+            right, down = column + 0.5 - width / 2, row + 0.5 - height / 2
+            x, y = cos * right - sin * down + width / 2, sin * right + cos * down + height / 2
+            if not (0 <= x < width and 0 <= y < height):
+                continue
+            left, top = math.floor(x - 0.5), math.floor(y - 0.5)
+            for i in (0, 1):
+                for j in (0, 1):
+                    weight = (1 - abs(y - 0.5 - top - i)) * (1 - abs(x - 0.5 - left - j))
+                    pixel = image[:, min(max(top + i, 0), height - 1), min(max(left + j, 0), width - 1)]
+                    out[:, row, column] += weight * pixel.numpy()
+    return out
+
+
+@SHAPES
+@pytest.mark.parametrize("degrees", [20.0, 90.0, 180.0])
+def test_rotation_equals_a_slow_twin_on_each_image(
+    shape: tuple[int, ...], degrees: float, device: torch.device
+) -> None:
+    images = batch(12, *shape)
+    found = rotate(images.to(device), degrees, generator(3, 1, 4)).cpu()
+    assert (found.dtype, found.shape) == (torch.uint8, images.shape)
+    drawn = angles(12, degrees, 3, 1, 4)
+    assert len(set(drawn)) == 12
+    for image, angle, result in zip(images, drawn, found, strict=True):
+        assert np.abs(turned(image, angle) - result.numpy()).max() <= 0.51, angle
+
+
+@SHAPES
+def test_rotation_is_that_of_pillow(shape: tuple[int, ...], device: torch.device) -> None:
+    images = batch(12, *shape)
+    found = rotate(images.to(device), 20.0, generator(5)).cpu()
+    for image, angle, result in zip(images, angles(12, 20.0, 5), found, strict=True):
+        for channel, mine in zip(image, result, strict=True):
+            theirs = np.asarray(Image.fromarray(channel.numpy()).rotate(angle, Image.Resampling.BILINEAR))
+            assert np.abs(theirs.astype(int) - mine.numpy()).max() <= 1, "it cuts where ours is rounded"
+
+
+def test_angles_are_drawn_evenly() -> None:
+    images = torch.zeros(4000, 1, 1, 41, dtype=torch.uint8)
+    images[:, 0, 0, 0] = 255  # it leaves the row of pixels at 1.4 degrees
+    gone = rotate(images, 14.0, generator(0)).flatten(1).sum(1) == 0
+    share = float(gone.float().mean())
+    limit = math.degrees(math.asin(0.5 / 20))
+    assert abs(share - (1 - limit / 14)) < 4 * math.sqrt(0.1 * 0.9 / 4000)
+
+
+def test_a_flip_mirrors_half_of_the_images(device: torch.device) -> None:
+    images = batch(2000, 2, 3, 4)
+    found = flip(images.to(device), generator(1)).cpu()
+    mirrored = 0
+    for image, result in zip(images, found, strict=True):
+        other = torch.stack([torch.stack([row.flip(0) for row in channel]) for channel in image])
+        assert torch.equal(result, image) or torch.equal(result, other)
+        mirrored += torch.equal(result, other)
+    assert abs(mirrored - 1000) < 4 * math.sqrt(500)
+
+
+@SHAPES
+def test_a_resized_crop_is_the_cut_out_rectangle_resized(shape: tuple[int, ...], device: torch.device) -> None:
+    images = batch(40, *shape)
+    found = resized_crop(images.to(device), generator(3, 1, 4)).cpu()
+    assert (found.dtype, found.shape) == (torch.uint8, images.shape)
+    where = rectangles(40, *shape[1:], generator(3, 1, 4)).T.tolist()
+    assert len({tuple(cut) for cut in where}) > 20
+    for image, (top, left, tall, wide), result in zip(images, where, found, strict=True):
+        cut = image[None, :, top : top + tall, left : left + wide].double()
+        assert cut.shape[2:] == (tall, wide), "within the image"
+        wanted = F.interpolate(cut, shape[1:], mode="bilinear", align_corners=False, antialias=False)[0]
+        assert float((wanted - result).abs().max()) <= 0.51
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_rectangles_lie_within_the_image(height: int, width: int, seed: int) -> None:
+    top, left, tall, wide = rectangles(50, height, width, generator(seed))
+    assert int(min(top.min(), left.min())) >= 0
+    assert int(min(tall.min(), wide.min())) >= 1
+    assert int((top + tall).max()) <= height
+    assert int((left + wide).max()) <= width
+
+
+def drawn_one_by_one(height: int, width: int, chance: np.random.Generator) -> tuple[int, int, int, int]:
+    """A rectangle drawn as the definition says, in a loop, by other random numbers."""
+    for _ in range(10):
+        area = height * width * chance.uniform(0.08, 1)
+        ratio = math.exp(chance.uniform(math.log(3 / 4), math.log(4 / 3)))
+        wide, tall = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < tall <= height:
+            return int(chance.integers(height - tall + 1)), int(chance.integers(width - wide + 1)), tall, wide
+    if width / height < 3 / 4:
+        wide, tall = width, round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        wide, tall = round(height * 4 / 3), height
+    else:
+        wide, tall = width, height
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (12, 30), (6, 60), (60, 6), (3, 3)])
+def test_rectangles_are_distributed_as_in_a_loop(height: int, width: int) -> None:
+    chance = np.random.default_rng(0)
+    loop = np.array([drawn_one_by_one(height, width, chance) for _ in range(4000)], dtype=np.float64)
+    batch = rectangles(4000, height, width, generator(0)).T.numpy().astype(np.float64)
+    for power in (1, 2):
+        a, b = loop**power, batch**power
+        error = np.sqrt((a.var(0) + b.var(0)) / 4000)
+        assert (np.abs(a.mean(0) - b.mean(0)) <= 4.5 * error + 1e-9).all()
+    products = [(values[:, [0, 0, 2]] * values[:, [1, 2, 3]]) for values in (loop, batch)]
+    error = np.sqrt((products[0].var(0) + products[1].var(0)) / 4000)
+    assert (np.abs(products[0].mean(0) - products[1].mean(0)) <= 4.5 * error + 1e-9).all()
+
+
+def test_an_augmentation_of_shifts_alone_draws_as_it_always_did() -> None:
+    images = batch(16, 3, 8, 8)
+    assert torch.equal(augment(images, Augmentation(shift=2), generator(1, 2, 3)), shift(images, 2, generator(1, 2, 3)))
+    assert torch.equal(augment(images, Augmentation(), generator(0)), images)
+
+
+def test_everything_in_its_order(device: torch.device) -> None:
+    images = batch(16, 3, 8, 8)
+    draw = generator(4, 1, 0)
+    wanted = flip(shift(rotate(resized_crop(images, draw), 20.0, draw), 2, draw), draw)
+    found = augment(images.to(device), EVERYTHING, generator(4, 1, 0)).cpu()
+    assert int((found.int() - wanted.int()).abs().max()) <= 1, "another device rounds otherwise"
+    assert float((found != wanted).float().mean()) < 0.01
+    for part in ("shift", "flip", "rotate", "resized_crop"):
+        less = augment(images, replace(EVERYTHING, **{part: getattr(Augmentation(), part)}), generator(4, 1, 0))
+        assert not torch.equal(less, wanted), part
+
+
+def test_the_same_key_draws_the_same_whatever_the_global_state(device: torch.device) -> None:
+    images = batch(16, 3, 8, 8).to(device)
+    state = torch.get_rng_state()
+    first = augment(images, EVERYTHING, generator(0, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    assert torch.equal(augment(images, EVERYTHING, generator(0, 1, 2)), first)
+    for key in [(1, 1, 2), (0, 2, 2), (0, 1, 3)]:
+        assert not torch.equal(augment(images, EVERYTHING, generator(*key)), first)
+    assert torch.equal(images.cpu(), batch(16, 3, 8, 8)), "the images themselves stay"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shift": -1}, "shift must be at least 0 pixels. Got -1."),
+        ({"rotate": -20.0}, "rotate must be 0 to 180 degrees. Got -20.0."),
+        ({"rotate": 200.0}, "rotate must be 0 to 180 degrees. Got 200.0."),
+        ({"rotate": float("nan")}, "rotate must be 0 to 180 degrees. Got nan."),
+    ],
+)
+def test_values_out_of_range(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**values)  # type: ignore[arg-type]
