@@ -6,9 +6,10 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import tomllib
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 import tomli_w
 
 from dot import data, models
+from dot.data.augment import Augmentation
 
 METHODS = {"ce": "CE", "kd-sgd": "KD+SGD", "kd-dot": "KD+DOT"}
 """Training methods and how they are written in figures."""
@@ -58,6 +60,17 @@ class ImageSetName:
         return data.faults(value)
 
 
+@dataclass(frozen=True)
+class OrOwn:
+    """A value must be one of these names, or a user's own function as ``module:function``."""
+
+    among: Among
+
+    def faults(self, value: str) -> list[str]:
+        """What is wrong with a value."""
+        return [] if ":" in value.strip(":") else self.among.faults(value)
+
+
 Count = Annotated[int, Must("at least 0", lambda v: v >= 0)]
 Positive = Annotated[int, Must("at least 1", lambda v: v >= 1)]
 AtLeastTwo = Annotated[int, Must("at least 2", lambda v: v >= 2)]
@@ -72,9 +85,12 @@ Rising = Annotated[
 ]
 Epochs = Annotated[tuple[int, ...], Must("epochs, which count from 1", lambda v: all(epoch >= 1 for epoch in v))]
 Seeds = Annotated[tuple[int, ...], Must("at least 0", lambda v: all(seed >= 0 for seed in v))]
+Sha256 = Annotated[str, Must("64 hexadecimal digits", lambda v: not v or re.fullmatch("[0-9a-f]{64}", v) is not None)]
 Method = Annotated[str, Among(lambda: METHODS)]
 Methods = Annotated[tuple[str, ...], Among(lambda: METHODS)]
-Model = Annotated[str, Among(models.names)]
+Model = Annotated[str, OrOwn(Among(models.names))]
+Distillation = Annotated[str, OrOwn(Among(lambda: ("kd", "dkd", "standardised-kd", "hint")))]
+Precision = Annotated[str, Among(lambda: ("float32", "bf16"))]
 Data = Annotated[str, ImageSetName()]
 
 
@@ -92,8 +108,8 @@ class Optimisation:
     momentum: Momentum = 0.9
     delta: float = 0.075
     weight_decay: NotNegative = 5e-4
-    shift: Count = 1
-    """Augmentation: each image moves by up to this many pixels."""
+    augment: Augmentation = field(default_factory=Augmentation)
+    """How each image is changed each time it is seen."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
@@ -112,10 +128,28 @@ class Losses:
     temperature: AboveZero = 4.0
     w_ce: NotNegative = 0.1
     w_kd: NotNegative = 0.9
+    distillation: Distillation = "kd"
+    """kd (Hinton), dkd, standardised-kd, hint (features), or your own as module:function; see `dot.distillation`."""
+    warmup_epochs: Count = 0
+    """The weight of the distillation loss grows evenly over these."""
+    alpha: NotNegative = 1.0
+    """dkd: weight of its target-class part."""
+    beta: NotNegative = 8.0
+    """dkd: weight of its other part."""
+    student_layers: tuple[str, ...] = ()
+    """hint: modules of the student whose outputs imitate those of the teacher's."""
+    teacher_layers: tuple[str, ...] = ()
+    """hint: as many modules of the teacher."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
-        return [] if self.w_ce + self.w_kd > 0 else ["w_ce and w_kd must not both be 0. Got 0 and 0."]
+        faults = [] if self.w_ce + self.w_kd > 0 else ["w_ce and w_kd must not both be 0. Got 0 and 0."]
+        if self.distillation == "hint" and not 0 < len(self.student_layers) == len(self.teacher_layers):
+            faults.append(
+                "student_layers and teacher_layers must name as many modules, at least one, for distillation 'hint'. "
+                f"Got {list(self.student_layers)} and {list(self.teacher_layers)}."
+            )
+        return faults
 
 
 @dataclass(frozen=True)
@@ -131,6 +165,22 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """How sums are made: the last bits of every result depend on it, or more."""
+
+    threads: Count = 0
+    """Of the CPU; 0 leaves torch's choice. Small networks like 1 best."""
+    precision: Precision = "float32"
+    """Of the student's forward and backward pass; bf16 is torch.autocast, weights and buffers staying float32."""
+    teacher_precision: Precision = "float32"
+    """Of the teacher's forward pass."""
+    cache_teacher: bool = False
+    """Keep the teacher's logits of each image in each view in float16, for all runs of a study."""
+    sync_batch_norm: bool = False
+    """With several processes, statistics of the whole batch; else each normalises by its own part."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, resolved; its digest names the run's folder."""
 
@@ -143,13 +193,18 @@ class RunConfig:
     train: Optimisation
     losses: Losses
     record: Recording
-    threads: Count = 0
-    """CPU threads; 0 leaves torch's choice. The last bits of a result depend on them; small networks like 1 best."""
+    compute: Compute = field(default_factory=Compute)
+    weights: Sha256 = ""
+    """SHA-256 of the checkpoint that this run's weights were taken from, instead of training them; empty: trained."""
 
     @property
     def name(self) -> str:
         """``<method>-<model>-<hash8>``."""
-        return f"{self.method}-{self.model}-{digest(self)[:8]}"
+        return f"{self.method}-{self.model.replace(':', '.')}-{digest(self)[:8]}"
+
+    def faults(self) -> list[str]:
+        """What is wrong between values, one sentence each."""
+        return _uncacheable(self.compute, self.train.augment, self.losses)
 
 
 @dataclass(frozen=True)
@@ -162,6 +217,8 @@ class Measuring:
     line_extent: AboveZero = 1.0
     directions: AtLeastTwo = 10
     """Random directions of the lines, from which flatness is read."""
+    images: Count = 0
+    """So many training images, drawn with the seed; 0 for all."""
     seed: Count = 0
 
 
@@ -173,6 +230,21 @@ class Network:
     train: Optimisation
     seed: Count = 0
     """Of the teacher; a student's seeds are those of the study."""
+    weights: Sha256 = ""
+    """Of the teacher: SHA-256 of the checkpoint that its weights are taken from; empty: it is trained."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A row of the paper's tables, to be shown beside what was measured."""
+
+    source: str = ""
+    """Which table."""
+    teacher: NotNegative = 0.0
+    """Top-1 accuracy in per cent; 0 where none is stated, as below."""
+    ce: NotNegative = 0.0
+    kd_sgd: NotNegative = 0.0
+    kd_dot: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,8 +262,8 @@ class StudyConfig:
     measure: Measuring = field(default_factory=Measuring)
     note: str = ""
     """What a reader of its numbers must know; shown above them."""
-    threads: Count = 0
-    """CPU threads of every part; see `RunConfig`."""
+    compute: Compute = field(default_factory=Compute)
+    paper: Paper = field(default_factory=Paper)
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
@@ -199,7 +271,7 @@ class StudyConfig:
             f"{name} must be at least one, each once. Got {list(values)}."
             for name, values in (("methods", self.methods), ("seeds", self.seeds))
             if not values or len(set(values)) < len(values)
-        ]
+        ] + _uncacheable(self.compute, self.student.train.augment, self.losses)
 
     def teacher_run(self) -> RunConfig:
         """The run that trains the teacher: cross-entropy alone, nothing recorded."""
@@ -212,7 +284,8 @@ class StudyConfig:
             train=self.teacher.train,
             losses=Losses(),  # not read: a teacher does not change with the temperature of its students
             record=Recording(every=0),
-            threads=self.threads,
+            compute=replace(self.compute, cache_teacher=False, teacher_precision="float32"),  # it has none
+            weights=self.teacher.weights,
         )
 
     def student_run(self, method: str, seed: int) -> RunConfig:
@@ -234,8 +307,21 @@ class StudyConfig:
             train=self.student.train if method == "kd-dot" else replace(self.student.train, delta=0.0),
             losses=self.losses,
             record=self.record,
-            threads=self.threads,
+            compute=self.compute,
         )
+
+
+def _uncacheable(compute: Compute, augment: Augmentation, losses: Losses) -> list[str]:
+    """Why a teacher's logits cannot be kept, where they are to be."""
+    if not compute.cache_teacher:
+        return []
+    if augment.views is None:
+        return ["compute.cache_teacher must be false with rotate or resized_crop: no view comes twice. Got true."]
+    if losses.distillation == "hint" or ":" in losses.distillation:
+        return [
+            f"compute.cache_teacher must be false with distillation {losses.distillation!r}: it reads features. Got true."
+        ]
+    return []
 
 
 class ConfigError(ValueError):
@@ -257,37 +343,65 @@ def load_run(path: Path) -> RunConfig:
     return _load(RunConfig, path)
 
 
-def load_study(recipe: str) -> StudyConfig:
+def load_study(recipe: str, changes: Sequence[str] = ()) -> StudyConfig:
     """Read a study from a TOML file, or a recipe that ships with the package by its name.
+
+    Args:
+        recipe: A path or a name.
+        changes: Values in place of the file's, each as ``student.train.lr=0.1``; ``train.lr=0.1`` is for teacher and
+            student alike. What stands after the ``=`` is TOML, or else a string.
 
     Raises:
         FileNotFoundError: Neither is there.
-        ConfigError: The file has faults: all are named, with close matches for misspelt names.
+        ConfigError: The file or a change has faults: all are named, with close matches for misspelt names.
     """
     shipped = resources.files("dot") / "recipes"
     names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
     if recipe in names:
         with resources.as_file(shipped / f"{recipe}.toml") as path:
-            return _load(StudyConfig, path)
+            return _load(StudyConfig, path, changes)
     if not recipe.endswith(".toml") or not Path(recipe).exists():
         raise FileNotFoundError(
             f"recipe must be a TOML file or one of {', '.join(names)}. Got {recipe!r}.{_suggest(recipe, names)}"
         )
-    return _load(StudyConfig, Path(recipe))
+    return _load(StudyConfig, Path(recipe), changes)
 
 
-def _load(kind: type[T], path: Path) -> T:
+def _load(kind: type[T], path: Path, changes: Sequence[str] = ()) -> T:
     try:
         with open(path, "rb") as file:
             raw = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} must be TOML. Got a syntax error: {error}.") from error
     faults: list[str] = []
+    for change in changes:
+        _change(raw, change, faults)
     config = _build(kind, raw, "", faults)
     if config is None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
     return config
+
+
+def _change(raw: dict[str, Any], change: str, faults: list[str]) -> None:
+    """Put a value ``key.of.tables=value`` into a study's table."""
+    key, equals, text = change.partition("=")
+    if not (key and equals):
+        faults.append(f"a change must be KEY=VALUE, such as train.epochs=10. Got {change!r}.")
+        return
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a name, which TOML would have in quotes
+    for start in ("teacher.", "student.") if key.startswith("train.") else ("",):
+        *tables, name = f"{start}{key}".split(".")
+        table = raw
+        for step in tables:
+            table = table.setdefault(step, {})
+            if not isinstance(table, dict):
+                faults.append(f"{key} must be a value in a table. Got {step}, which is a value itself.")
+                return
+        table[name] = value
 
 
 def _build(kind: type[T], raw: dict[str, Any], where: str, faults: list[str]) -> T | None:
@@ -320,7 +434,7 @@ def _value(hint: Any, raw: Any, where: str, faults: list[str]) -> Any:
         return tuple(_value(typing.get_args(hint)[0], item, f"{where}[{i}]", faults) for i, item in enumerate(raw))
     if hint is float and type(raw) in (int, float) and math.isfinite(raw):
         return float(raw)
-    if type(raw) is hint and hint is not float:
+    if type(raw) is hint and hint is not float:  # so that true is no number
         return raw
     faults.append(f"{where} must be {_words(hint)}. Got {raw!r}.")
     return None
@@ -331,7 +445,7 @@ def _words(hint: Any) -> str:
         return "a table"
     if typing.get_origin(hint) is tuple:
         return {int: "a list of whole numbers", str: "a list of strings"}[typing.get_args(hint)[0]]
-    return {int: "a whole number", float: "a number", str: "a string"}[hint]
+    return {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
 
 
 def _suggest(name: str, known: typing.Iterable[str]) -> str:

@@ -22,27 +22,34 @@ class Journal:
     def __init__(self, path: Path, at: str) -> None:
         self.path = path
         self._at = at
+        self._waiting: list[str] = []
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a record.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(to_json(record, indent=None) + "\n")
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be written: {error.strerror}. Check that its disk has space.") from error
+        """Add a record; it is in the file after the next `sync`."""
+        self._waiting.append(to_json(record, indent=None) + "\n")
 
     def sync(self) -> None:
-        """Have what was appended on the disk, before anything that counts on it."""
-        if self.path.exists():
-            with open(self.path, "rb") as file:
+        """Have what was appended on the disk, before anything that counts on it.
+
+        Raises:
+            OSError: The file cannot be written; it is as it was, and what was appended is kept for the next attempt.
+        """
+        if not self._waiting:
+            return
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "ab") as file:
+                file.write("".join(self._waiting).encode())
+                file.flush()
                 os.fsync(file.fileno())
+        except OSError as error:
+            if self.path.exists():
+                os.truncate(self.path, before)
+            raise OSError(f"{self.path} cannot be written: {error.strerror}. Check that its disk has space.") from error
+        self._waiting.clear()
 
     def read(self) -> list[dict[str, Any]]:
-        """Every whole record; a number that was not finite is None, and a line cut short by a kill is left out.
+        """Every whole record of the file; a number that was not finite is None, a line cut short by a kill is left out.
 
         Raises:
             ValueError: Another line is no JSON; the file is named.

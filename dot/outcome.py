@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dot.config import METHODS, StudyConfig, digest
+from dot.config import METHODS, Paper, StudyConfig, digest
 from dot.plain import read_json, to_json
 
 COLUMNS = {
     "accuracy": "test accuracy (%)",
+    "accuracy_best": "that of the best epoch, chosen on the test images (%)",
     "ce": "test task loss",
     "kd": "test distillation loss",
     "width_0.1": "basin width at +0.1",
@@ -102,14 +103,28 @@ def _student(raw: dict[str, Any]) -> Student:
     return Student(**raw | {"numbers": numbers, "lower_bounds": tuple(raw["lower_bounds"])})
 
 
-def table(students: Sequence[Student]) -> list[list[str]]:
-    """A heading, a row for each number and one for n; in each method's column mean ± standard deviation over seeds."""
+def table(students: Sequence[Student], paper: Paper | None = None) -> list[list[str]]:
+    """A heading, a row for each number and one for n; in each method's column mean ± standard deviation over seeds.
+
+    Args:
+        students: Of all methods.
+        paper: Whose accuracies get a row, where it states some.
+    """
     methods = list(dict.fromkeys(student.method for student in students))
     groups = [[student for student in students if student.method == method] for method in methods]
     return [
         ["", *(METHODS[method] for method in methods)],
         *([heading, *(_cell(group, key) for group in groups)] for key, heading in COLUMNS.items()),
+        *([] if paper is None or not paper.source else [_paper_row(paper, methods)]),
         ["seeds (n)", *(str(len(group)) for group in groups)],
+    ]
+
+
+def _paper_row(paper: Paper, methods: Sequence[str]) -> list[str]:
+    stated = {method: getattr(paper, method.replace("-", "_")) for method in methods}
+    return [
+        f"accuracy in {paper.source} (%)",
+        *(f"{value:.2f}" if value else "not stated" for value in stated.values()),
     ]
 
 
@@ -117,7 +132,7 @@ def _cell(group: Sequence[Student], key: str) -> str:
     values = [student.numbers[key] for student in group]
     if any(math.isnan(value) for value in values):
         return "undefined"
-    digits = {"accuracy": 2, "curvature": 1}.get(key, 3)
+    digits = {"accuracy": 2, "accuracy_best": 2, "curvature": 1}.get(key, 3)
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     bound = "≥ " if any(key in student.lower_bounds for student in group) else ""
     return f"{bound}{statistics.fmean(values):.{digits}f}{spread}"

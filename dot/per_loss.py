@@ -230,6 +230,17 @@ class PerLossMomentum(Optimizer):
         self._check_loss(loss)
         return [self._kept(p, loss) for p in self._parameters()]
 
+    def replace_gradients(self, change: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        """Put other gradients in the place of those kept, of all losses at once: summed over processes, say.
+
+        Args:
+            change: Gets the gradients that the next `step` will use, and returns as many of the same shapes.
+        """
+        places = [(p, name) for p in self._parameters() for name in self.losses if self._kept(p, name) is not None]
+        found = change([self._kept(p, name) for p, name in places])  # type: ignore[misc]
+        for (p, name), gradient in zip(places, found, strict=True):
+            self._keep(p, name, gradient)
+
     def momentum_buffers(self, loss: str) -> list[Tensor | None]:
         """The momentum buffer of a loss for each parameter, in the order of the groups; None where there is none.
 

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from dot.config import RunConfig
+from dot.data.augment import Views
+from dot.data.drawing import upload
 from dot.data.images import ImageSet
+from dot.distillation import Distillation, observe
 from dot.journal import Journal
-from dot.losses import cross_entropy, kd_loss
+from dot.losses import cross_entropy
 from dot.per_loss import PerLossMomentum
+from dot.teaching import Teacher
+from dot.world import World
 from landscape import conflict
 from landscape.results import Conflict
 
@@ -38,22 +43,34 @@ class ConflictRecorder:
         folder: Where the records grow, as ``conflict.jsonl`` and ``heldout.jsonl``, until `discard`.
         model: The student.
         teacher: The teacher.
+        distillation: How the student imitates it.
         data: Whose first ``record.heldout`` test examples are the held-out batch.
         config: Of the run.
+        world: The processes that train together: gradients are those of the whole batch, and the first one writes.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, teacher: nn.Module, data: ImageSet, config: RunConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        teacher: Teacher,
+        distillation: Distillation,
+        data: ImageSet,
+        config: RunConfig,
+        world: World = World(),  # noqa: B008 (frozen)
+    ) -> None:
         self._steps, self._epochs = (Journal(folder / name, at="step") for name in _SIDE_FILES)
-        self._config = config
+        self._config, self._world, self._distillation = config, world, distillation
         parameters = dict(model.named_parameters())
         owner = conflict.layers_of(model)
         self._parameters = list(parameters.values())
         self._layers = list(dict.fromkeys(owner.values()))
         self._index = [self._layers.index(owner[name]) for name in parameters]
-        images, self._labels = (t[: config.record.heldout] for t in (data.test.images, data.test.labels))
-        self._inputs = data.inputs(images)
-        with torch.no_grad():
-            self._teacher_logits = teacher.eval()(self._inputs)
+        heldout = torch.arange(min(config.record.heldout, len(data.test)))
+        mine = heldout[world.part(len(heldout))]
+        self._heldout, self._labels = len(heldout), data.test.labels[upload(mine, data.test.labels.device)]
+        self._inputs = data.inputs(next(data.test.batches([(mine, Views())])))
+        self._taught = teacher(self._inputs)
 
     def wants(self, step: int) -> bool:
         """Whether this step is recorded."""
@@ -63,21 +80,26 @@ class ConflictRecorder:
         """Record the gradients of a training batch, before its update."""
         record: dict[str, Any] = {"step": step, "gradients": self._gram(losses)}
         if isinstance(optimizer, PerLossMomentum):
-            task, distill = (optimizer.momentum_buffers(name) for name in optimizer.losses)
+            own = len(self._parameters)  # the first ones; those of the distillation loss come after them
+            task, distill = (optimizer.momentum_buffers(name)[:own] for name in optimizer.losses)
             if all(buffer is not None for buffer in [*task, *distill]):
                 record["momentum"] = self._inner(task, distill)  # type: ignore[arg-type]
-        self._steps.append(record)
+        self._keep(self._steps, record)
 
     def epoch(self, step: int, model: nn.Module) -> None:
         """Record the gradients on the held-out batch."""
         was_training = model.training
-        logits = model.eval()(self._inputs)
+        student = observe(model.eval(), self._distillation.student_layers, self._inputs)
         losses = {
-            "ce": cross_entropy(logits, self._labels),
-            "kd": kd_loss(logits, self._teacher_logits, self._config.losses.temperature),
+            "ce": cross_entropy(student.logits, self._labels, reduction="sum") / self._heldout,
+            "kd": self._distillation(student, self._taught, self._labels).sum() / self._heldout,
         }
-        self._epochs.append({"step": step, "gradients": self._gram(losses)})
+        self._keep(self._epochs, {"step": step, "gradients": self._gram(losses)})
         model.train(was_training)
+
+    def _keep(self, journal: Journal, record: dict[str, Any]) -> None:
+        if self._world.first:
+            journal.append(record)
 
     def cut(self, step: int) -> None:
         """Forget what was recorded after so many whole steps."""
@@ -115,7 +137,7 @@ class ConflictRecorder:
             found = torch.autograd.grad(
                 weight * losses[name], self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-            gradients.append(list(found))
+            gradients.append(self._world.total(found))
         return self._inner(*gradients)
 
     def _inner(self, a: list[Tensor], b: list[Tensor]) -> list[list[float]]:

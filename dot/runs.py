@@ -4,16 +4,23 @@ runs/<method>-<model>-<hash8>/
     config.toml         resolved; its digest is the hash in the folder's name
     environment.json    versions, machine, command, digest of the teacher's weights
     metrics.jsonl       a line an epoch
-    checkpoints/        last.pt, and the weights after the epochs asked for
+    checkpoints/        last.pt, the one before it, and the weights after the epochs asked for
     conflict.h5         gradient conflict recorded while training
+    distillation.safetensors  of a distillation loss that has weights of its own
     model.safetensors   the trained weights; written last
+    logits-*.npy        a teacher's logits, where its students share them
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +31,28 @@ from torch import Tensor, nn
 
 from dot import data as image_sets
 from dot import models
-from dot.config import RunConfig, load_run, to_toml
-from dot.data.images import ImageSet, Split
+from dot.config import RunConfig, StudyConfig, load_run, to_toml
+from dot.data.augment import Views
+from dot.data.drawing import generator, upload
+from dot.data.images import ImageSet, Part
+from dot.distillation import Distillation, Outputs, make, observe
 from dot.interrupt import deferred_interrupt
 from dot.journal import Journal
-from dot.losses import cross_entropy, kd_loss
+from dot.logit_cache import LogitCache
+from dot.losses import cross_entropy
 from dot.plain import read_json, to_json
+from dot.models.checkpoints import load_reference
 from dot.recording import ConflictRecorder, discard
-from dot.trainer import Trainer, logits_of
+from dot.teaching import Teacher
+from dot.trainer import Trainer, channels_last
+from dot.world import World, synchronised
 from landscape import Problem
 from landscape.files import claim, write_whole
 from landscape.isolation import preserve_rng, thread_count
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
+
+log = logging.getLogger(__name__)
 
 _MEASURED_BATCH = 512
 _OTHER_TEACHER = (
@@ -71,6 +87,16 @@ class Run:
     def last(self) -> Path:
         """The checkpoint that training goes on from."""
         return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
+    def distillation(self) -> Path:
+        """Trained weights of the distillation loss, if it has any."""
+        return self.path / "distillation.safetensors"
 
     @property
     def conflict(self) -> Path:
@@ -125,15 +151,19 @@ def open_run(path: str | Path) -> Run:
     return Run(path, load_run(path / "config.toml"))
 
 
-def problem(path: str | Path, split: str = "train", device: str | torch.device = "cpu") -> Problem:
+def problem(
+    path: str | Path, split: str = "train", device: str | torch.device = "cpu", images: int = 0, seed: int = 0
+) -> Problem:
     """What a trained student is measured on: ``{"ce", "kd", "error"}`` over a split, not augmented.
 
-    The teacher's logits are computed once and kept with the batches; a run without a teacher has no ``kd``.
+    What the teacher gives is computed once and kept; a run without a teacher has no ``kd``.
 
     Args:
         path: A run folder; its teacher's lies beside it.
         split: ``"train"`` or ``"test"``.
         device: Where to measure.
+        images: So many of the split, drawn; 0 for all.
+        seed: Of the draw.
 
     Raises:
         FileNotFoundError: The run or its teacher is not there or not finished.
@@ -143,31 +173,95 @@ def problem(path: str | Path, split: str = "train", device: str | torch.device =
         raise ValueError(f"split must be 'train' or 'test'. Got {split!r}.")
     run, on = open_run(path), torch.device(device)
     data = image_sets.load(run.config.data, on)
-    teacher = run.teacher()
-    examples: Split = getattr(data, split)
-    columns = {"inputs": data.inputs(examples.images), "labels": examples.labels}
-    if teacher is not None:
-        network = teacher.network(data, on)
-        if digest_model(network) != read_json(run.path / "environment.json")["teacher_sha256"]:
-            raise ValueError(_OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
-        columns["teacher_logits"] = logits_of(network, data, examples)
-    pieces = {name: column.split(_MEASURED_BATCH) for name, column in columns.items()}
-    batches = [dict(zip(pieces, batch, strict=True)) for batch in zip(*pieces.values(), strict=True)]
-    return Problem(run.network(data, on), _objective(run.config.losses.temperature), batches, split)
+    part: Part = getattr(data, split)
+    chosen = torch.randperm(len(part), generator=generator(seed))[: images or len(part)].sort().values
+    batches = chosen.split(_MEASURED_BATCH)
+    model, teacher_run = run.network(data, on), run.teacher()
+    if teacher_run is None:
+        return Problem(model, _objective(None), lambda: _measured(data, part, batches), split)
+    network = teacher_run.network(data, on)
+    if digest_model(network) != read_json(run.path / "environment.json")["teacher_sha256"]:
+        raise ValueError(_OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
+    distillation = make(run.config.losses, model, network, _example(data))
+    if run.distillation.exists():
+        distillation.load_state_dict(safetensors.torch.load_file(run.distillation))
+    teacher = Teacher(network, distillation.teacher_layers)
+    taught = [vars(teacher(batch["inputs"])) for batch in _measured(data, part, batches)]
+    return Problem(model, _objective(distillation.to(on)), lambda: _measured(data, part, batches, taught), split)
 
 
-def _objective(temperature: float) -> Callable[[nn.Module, Mapping[str, Tensor]], dict[str, Tensor]]:
-    def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits, labels = model(batch["inputs"]), batch["labels"]
-        terms = {"ce": cross_entropy(logits, labels, reduction="none")}
-        if "teacher_logits" in batch:
-            terms["kd"] = kd_loss(logits, batch["teacher_logits"], temperature, reduction="none")
-        return terms | {"error": (logits.argmax(1) != labels).float()}
+def _measured(
+    data: ImageSet, part: Part, batches: Sequence[Tensor], taught: Sequence[dict[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
+    """Inputs, labels and what the teacher gave for each batch of indices."""
+    for i, images in enumerate(part.batches((chosen, Views()) for chosen in batches)):
+        labels = part.labels[upload(batches[i], part.labels.device)]
+        yield {"inputs": data.inputs(images), "labels": labels} | ({"taught": taught[i]} if taught else {})
+
+
+def _objective(
+    distillation: Distillation | None,
+) -> Callable[[nn.Module, Mapping[str, Any]], dict[str, Tensor]]:
+    def objective(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        labels = batch["labels"]
+        student = observe(model, () if distillation is None else distillation.student_layers, batch["inputs"])
+        terms = {"ce": cross_entropy(student.logits, labels, reduction="none")}
+        if distillation is not None:
+            terms["kd"] = distillation(student, Outputs(**batch["taught"]), labels)
+        return terms | {"error": (student.logits.argmax(1) != labels).float()}
 
     return objective
 
 
-def train(config: RunConfig, root: str | Path, device: torch.device, *, recording: bool = True, label: str = "") -> Run:
+def teach(study: StudyConfig, root: Path, device: torch.device, checkpoint: Path | None, world: World) -> Run:
+    """The teacher of a study, trained or with the weights of a checkpoint; one that is there already stays as it is.
+
+    Args:
+        study: Says which of the two.
+        root: Where run folders lie.
+        device: To train on.
+        checkpoint: With the weights, as `dot.models.checkpoints.load_reference` reads them.
+        world: The processes that train together.
+
+    Raises:
+        ValueError: A checkpoint is needed and not given, or its weights do not fit. And as `train`.
+    """
+    config = study.teacher_run()
+    if not config.weights:
+        return train(config, root, device, label="teacher", world=world)
+    if world.first and not Run(root / config.name, config).done:
+        if checkpoint is None:
+            raise ValueError(
+                f"the teacher takes its weights from a checkpoint of SHA-256 {config.weights}: give its path."
+            )
+        _adopt(_claim(config, root), checkpoint, device)
+    world.wait()
+    return Run(root / config.name, config)
+
+
+def _adopt(run: Run, checkpoint: Path, device: torch.device) -> None:
+    """Fill a run folder with the weights of a checkpoint, measured on the test images."""
+    data = image_sets.load(run.config.data, device)
+    model = _build(run.config, data, device)
+    load_reference(model, checkpoint)
+    _environment(run, None, device, False, World())
+    trainer = Trainer(model, None, None, data, run.config)
+    metrics = Journal(run.path / "metrics.jsonl", at="epoch")
+    metrics.cut(-1)
+    metrics.append({"epoch": 0, "test": trainer.evaluate()})
+    metrics.sync()
+    write_whole(run.weights, _plain_tensors(model))
+
+
+def train(
+    config: RunConfig,
+    root: str | Path,
+    device: torch.device,
+    *,
+    recording: bool = True,
+    label: str = "",
+    world: World = World(),  # noqa: B008 (frozen)
+) -> Run:
     """Train a run in its folder under ``root``, or go on where it was; a finished one is returned as it is.
 
     Args:
@@ -176,6 +270,7 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
         device: To train on.
         recording: Whether conflict is recorded, where there is a teacher. It changes no weight.
         label: Name on the progress bar; the run's name by default.
+        world: The processes that train together; all of them call this, and the first one writes.
 
     Raises:
         ValueError: The folder holds another configuration, or the teacher's weights have changed since it began.
@@ -183,44 +278,62 @@ def train(config: RunConfig, root: str | Path, device: torch.device, *, recordin
         Diverged: A loss is not finite; the last good checkpoint is kept.
         KeyboardInterrupt: It was asked to stop, and has saved where it was.
         OSError: The folder cannot be written, or another process is training in it.
+        RuntimeError: Another process of the world has ended.
     """
-    run = _claim(config, Path(root))
+    run = _claim(config, Path(root)) if world.first else Run(Path(root) / config.name, config)
+    world.wait()
     if run.done:
-        discard(run.path)  # what a process killed after its last write has left
+        if world.first:
+            discard(run.path)  # what a process killed after its last write has left
         return run
-    with claim(run.path), preserve_rng(None, device), thread_count(_threads(run)):
-        _train(run, device, recording, label or config.name)
+    alone = claim(run.path) if world.first else nullcontext()
+    with alone, preserve_rng(None, device), thread_count(_threads(run)):
+        _train(run, device, recording, label or config.name, world)
+    world.wait()
     return run
 
 
 def _threads(run: Run) -> int:
     """As the configuration says, else as the run began: the last bits of sums depend on it."""
     begun = run.path / "environment.json"
-    return run.config.threads or (int(read_json(begun)["threads"]) if begun.exists() else 0)
+    return run.config.compute.threads or (int(read_json(begun)["threads"]) if begun.exists() else 0)
 
 
-def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
+def _train(run: Run, device: torch.device, recording: bool, label: str, world: World) -> None:
     config = run.config
     data = image_sets.load(config.data, device)
-    teacher_run = run.teacher()
-    teacher = None if teacher_run is None else teacher_run.network(data, device)
-    environment = _environment(run, teacher, device, recording)
+    network = _teacher_network(run, data, device)
+    environment = _environment(run, network, device, recording, world) if world.first else {}
+    world.wait()
     torch.manual_seed(config.seed)
     model = _build(config, data, device)
-    recorder = ConflictRecorder(run.path, model, teacher, data, config) if teacher is not None and recording else None
-    trainer = Trainer(model, teacher, data, config, recorder)
+    distillation = None if network is None else make(config.losses, model, network, _example(data)).to(device)
+    if config.compute.sync_batch_norm:
+        model = synchronised(model, world, device)
+    teacher = recorder = None
+    if network is not None and distillation is not None:
+        cache = _logit_cache(run, network, data, device, world) if config.compute.cache_teacher else None
+        layers = distillation.teacher_layers
+        teacher = Teacher(channels_last(network), layers, config.compute.teacher_precision, cache)
+        if recording:
+            recorder = ConflictRecorder(run.path, model, teacher, distillation, data, config, world)
+    trainer = Trainer(model, teacher, distillation, data, config, recorder, world)
     metrics = Journal(run.path / "metrics.jsonl", at="epoch")
-    if run.last.exists():
-        try:
-            trainer.load_state(load_checkpoint(run.last))
-        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-            raise ValueError(
-                f"{run.last} must be a checkpoint of this run. Got something else ({_first_line(error)}). Delete the "
-                "file to train this run from its start."
-            ) from error
-    metrics.cut(trainer.place.epoch)
-    if recorder is not None:
-        recorder.cut(trainer.place.step)
+    _go_on(run, trainer)
+    if world.first:
+        metrics.cut(trainer.place.epoch)
+        if recorder is not None:
+            recorder.cut(trainer.place.step)
+
+    def save() -> None:
+        """Everything up to now on the disk, the checkpoint last: what it counts on is there before it."""
+        metrics.sync()
+        if recorder is not None:
+            recorder.sync()
+        if trainer.place.step_in_epoch == 0 and trainer.place.epoch in config.record.checkpoints:
+            _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
+        _save(run, trainer.state())
+
     with deferred_interrupt() as stop, bar(config.train.epochs, label, "epoch") as progress:
         progress.update(trainer.place.epoch)
         while trainer.place.epoch < config.train.epochs:
@@ -228,19 +341,107 @@ def _train(run: Run, device: torch.device, recording: bool, label: str) -> None:
             if numbers is not None:
                 metrics.append(numbers)
                 progress.update()
-                if trainer.place.epoch in config.record.checkpoints:
-                    _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
-            metrics.sync()
-            if recorder is not None:
-                recorder.sync()
-            _write_tensors(run.last, trainer.state())
-            if stop():
+            stopping = world.any(stop())
+            ends = stopping or trainer.place.epoch == config.train.epochs
+            if teacher is not None and teacher.cache is not None:
+                _attempt(teacher.cache.flush, run, trainer, ends=ends)
+            if world.first:
+                _attempt(save, run, trainer, ends=ends)
+            if stopping:
                 raise KeyboardInterrupt
+    if world.first:
+        _finish(run, model, distillation, recorder, environment)
+
+
+def _attempt(save: Callable[[], None], run: Run, trainer: Trainer, *, ends: bool) -> None:
+    """Save; where it cannot be done, training goes on and the next epoch tries again, unless it ends here.
+
+    Raises:
+        OSError: It ends here; the message says from where training will go on.
+    """
+    try:
+        save()
+    except OSError as error:
+        good = f"The last good state is that of {run.last}." if run.last.exists() else "There is no checkpoint yet."
+        if ends:
+            raise OSError(f"{error} {good} Run the same command again to go on from there.") from error
+        log.warning("epoch %d: %s %s Training goes on.", trainer.place.epoch, error, good)
+
+
+def _finish(
+    run: Run,
+    model: nn.Module,
+    distillation: Distillation | None,
+    recorder: ConflictRecorder | None,
+    environment: dict[str, Any],
+) -> None:
+    """Write the results, the weights last."""
     if recorder is not None:
         recorder.consolidate(run.conflict, environment | {"checkpoint_sha256": digest_model(model)})
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_whole(run.weights, safetensors.torch.save(weights))
+    if distillation is not None and distillation.state_dict():
+        write_whole(run.distillation, _plain_tensors(distillation))
+    write_whole(run.weights, _plain_tensors(model))
     discard(run.path)
+
+
+def _plain_tensors(module: nn.Module) -> bytes:
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+
+
+def _teacher_network(run: Run, data: ImageSet, device: torch.device) -> nn.Module | None:
+    teacher = run.teacher()
+    return None if teacher is None else teacher.network(data, device)
+
+
+def _logit_cache(run: Run, teacher: nn.Module, data: ImageSet, device: torch.device, world: World) -> LogitCache:
+    """The cache beside the teacher's weights, named after all that its logits depend on."""
+    config = run.config
+    settings = [digest_model(teacher), data.name, data.digest, asdict(config.train.augment)]
+    key = hashlib.sha256(json.dumps([*settings, config.compute.teacher_precision]).encode()).hexdigest()
+    path, views = run.path.parent / config.teacher / f"logits-{key[:12]}.npy", config.train.augment.views
+    assert views is not None  # the configuration was checked
+    if not world.first:
+        world.wait()  # the first one makes it
+    cache = LogitCache(path, len(data.train), views, data.num_classes, device)
+    if world.first:
+        world.wait()
+    return cache
+
+
+def _example(data: ImageSet) -> Tensor:
+    """Two inputs: what a loss that compares features finds their shapes from."""
+    return data.inputs(next(data.test.batches([(torch.arange(2), Views())])))
+
+
+def _go_on(run: Run, trainer: Trainer) -> None:
+    """Load the last checkpoint that can be read, if there is one.
+
+    Raises:
+        ValueError: There is one, and neither it nor the one before can be read.
+    """
+    faults: list[str] = []
+    for path in (run.last, run.previous):
+        if not path.exists():
+            continue
+        try:
+            trainer.load_state(load_checkpoint(path))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+            faults.append(f"{path} must be a checkpoint of this run. Got something else ({_first_line(error)}).")
+            continue
+        if faults:
+            log.warning("%s Going on from the one before it.", faults[0])
+        return
+    if faults:
+        raise ValueError(f"{' '.join(faults)} Delete the folder checkpoints to train this run from its start.")
+
+
+def _save(run: Run, state: Mapping[str, Any]) -> None:
+    """Replace the last checkpoint, and keep it as the previous one."""
+    new = run.path / "checkpoints" / "new.pt"
+    _write_tensors(new, state)
+    if run.last.exists():
+        os.replace(run.last, run.previous)
+    os.replace(new, run.last)
 
 
 def _claim(config: RunConfig, root: Path) -> Run:
@@ -262,7 +463,9 @@ def _claim(config: RunConfig, root: Path) -> Run:
     return Run(path, config)
 
 
-def _environment(run: Run, teacher: nn.Module | None, device: torch.device, recording: bool) -> dict[str, Any]:
+def _environment(
+    run: Run, teacher: nn.Module | None, device: torch.device, recording: bool, world: World
+) -> dict[str, Any]:
     """What the run is made with, kept in its folder from its start; the teacher must stay the same to the end."""
     path = run.path / "environment.json"
     teacher_sha256 = "" if teacher is None else digest_model(teacher)
@@ -281,6 +484,7 @@ def _environment(run: Run, teacher: nn.Module | None, device: torch.device, reco
         "seed": run.config.seed,
         "threads": torch.get_num_threads(),
         "recording": recording,
+        "processes": world.size,
         "teacher_sha256": teacher_sha256,
     }
     write_whole(path, to_json(environment).encode())

@@ -11,6 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from dot.config import RunConfig
 from dot.optim import DOT
+from dot.world import World
 
 
 class Strategy(Protocol):
@@ -26,25 +27,36 @@ class Strategy(Protocol):
         """Names of the losses that `step` reads."""
         ...
 
-    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Update the weights; returns the norms of the gradients by name, scalars on the device."""
+    def step(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Update the weights; returns the norms of the gradients by name, scalars on the device.
+
+        Args:
+            losses: Means over the batch, or this process's part of them.
+            share: Of the distillation loss's weight, in [0, 1].
+        """
         ...
 
 
 class SummedLoss:
     """One backward pass through the weighted sum of the losses, and `torch.optim.SGD`."""
 
-    def __init__(self, parameters: Iterable[Tensor], config: RunConfig, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], config: RunConfig, weights: Mapping[str, float], world: World
+    ) -> None:
         use = config.train
         self.needs = tuple(weights)
         self.optimizer = SGD(parameters, lr=use.lr, momentum=use.momentum, weight_decay=use.weight_decay)
-        self._weights = weights
+        self._weights, self._world = weights, world
 
-    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def step(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Update the weights; the norm is that of the gradient of the sum."""
         self.optimizer.zero_grad()
-        torch.stack([weight * losses[name] for name, weight in self._weights.items()]).sum().backward()
-        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        shares = {"ce": 1.0, "kd": share}
+        torch.stack([weight * shares[name] * losses[name] for name, weight in self._weights.items()]).sum().backward()
+        reached = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = self._world.total([p.grad for p in reached])
+        for p, gradient in zip(reached, gradients, strict=True):
+            p.grad = gradient
         norm = torch.nn.utils.get_total_norm(gradients)
         self.optimizer.step()
         return {"total": norm}
@@ -55,16 +67,17 @@ class DistillationOriented:
 
     needs = ("ce", "kd")
 
-    def __init__(self, parameters: Iterable[Tensor], config: RunConfig) -> None:
+    def __init__(self, parameters: Iterable[Tensor], config: RunConfig, world: World) -> None:
         use = config.train
         self.optimizer = DOT(
             parameters, lr=use.lr, momentum=use.momentum, delta=use.delta, weight_decay=use.weight_decay
         )
-        self._losses = config.losses
+        self._losses, self._world = config.losses, world
 
-    def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def step(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Update the weights; the norms are those of each loss's gradient and of their sum."""
-        self.optimizer.backward(task=self._losses.w_ce * losses["ce"], distill=self._losses.w_kd * losses["kd"])
+        self.optimizer.backward(task=self._losses.w_ce * losses["ce"], distill=self._losses.w_kd * share * losses["kd"])
+        self.optimizer.replace_gradients(self._world.total)
         task, distill = (self.optimizer.gradients(name) for name in self.optimizer.losses)
         pairs = [[g for g in pair if g is not None] for pair in zip(task, distill, strict=True)]
         norms = {
@@ -76,9 +89,9 @@ class DistillationOriented:
         return norms
 
 
-def strategy(parameters: Iterable[Tensor], config: RunConfig) -> Strategy:
+def strategy(parameters: Iterable[Tensor], config: RunConfig, world: World) -> Strategy:
     """The strategy of a run's method."""
     if config.method == "kd-dot":
-        return DistillationOriented(parameters, config)
+        return DistillationOriented(parameters, config, world)
     weights = {"ce": 1.0} if config.method == "ce" else {"ce": config.losses.w_ce, "kd": config.losses.w_kd}
-    return SummedLoss(parameters, config, weights)
+    return SummedLoss(parameters, config, weights, world)

@@ -19,21 +19,31 @@ from dot import gallery, outcome, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
-from landscape import store
+from dot.world import World
+from landscape import parallel, store
 from landscape.files import write_whole
 from landscape.isolation import thread_count
+from landscape.parts import Part
 from landscape.provenance import command_line, machine, now, versions
 
 log = logging.getLogger(__name__)
 
 
-def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcome:
+def reproduce(
+    config: StudyConfig,
+    folder: Path,
+    device: torch.device,
+    world: World = World(),  # noqa: B008 (frozen)
+    checkpoint: Path | None = None,
+) -> Outcome:
     """Run a study, or what is left of it, in a folder; a finished one is returned as it is.
 
     Args:
         config: Of the study.
         folder: Gets ``study.toml``, ``runs/``, ``figures/``, ``report.html`` and, last, ``study.json``.
         device: To train and measure on.
+        world: The processes that train and measure together; all of them call this, and the first one writes.
+        checkpoint: The teacher's weights, where the configuration says that it takes them from one.
 
     Raises:
         OSError: The folder cannot be written.
@@ -43,20 +53,22 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
     """
     if (found := outcome.finished(folder, config)) is not None:
         return found
-    _claim(folder, config)
+    if world.first:
+        _claim(folder, config)
+    world.wait()
     started = time.perf_counter()
     jobs = [config.student_run(method, seed) for method in config.methods for seed in config.seeds]
     steps = 2 + 2 * len(jobs)
     root = folder / "runs"
     _log(1, steps, "teacher")
-    teacher = runs.train(config.teacher_run(), root, device, label="teacher")
+    teacher = runs.teach(config, root, device, checkpoint, world)
     students = []
     for i, job in enumerate(jobs):
         name = f"{METHODS[job.method]}, seed {job.seed}"
         _log(2 + 2 * i, steps, f"train {name}")
-        run = runs.train(job, root, device, label=name)
+        run = runs.train(job, root, device, label=name, world=world)
         _log(3 + 2 * i, steps, f"measure {name}")
-        with thread_count(config.threads):
+        with thread_count(config.compute.threads):
             measure(run, config.measure, device, name)
         students.append(run)
     _log(steps, steps, "figures and report")
@@ -70,6 +82,8 @@ def reproduce(config: StudyConfig, folder: Path, device: torch.device) -> Outcom
         teacher=_teacher_numbers(teacher),
         students=tuple(numbers(run) for run in students),
     )
+    if not world.first:
+        return found
     gallery.draw(
         f"Study {config.name}: what distillation and DOT do to a student",
         summary(config, found),
@@ -107,13 +121,23 @@ def measure(run: Run, use: Measuring, device: torch.device, label: str) -> None:
 
     Both are random and filter-normalised; the directions of all students come from the same seed.
     """
-    problem = runs.problem(run.path, "train", device)
+    problem = runs.problem(run.path, "train", device, use.images, use.seed)
     plane = ls.directions.random(problem.model, n=2, seed=use.seed)
     axis = (-use.plane_extent, use.plane_extent, use.plane_points)
-    ls.evaluate(problem, plane, ls.Grid2D(axis, axis), out=run.path / "surface.h5", label=f"surface of {label}")
+    _surface(problem, plane, ls.Grid2D(axis, axis), run.path / "surface.h5", f"surface of {label}")
     bundle = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
     line = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
-    ls.evaluate(problem, bundle, line, out=run.path / "lines.h5", label=f"lines of {label}")
+    _surface(problem, bundle, line, run.path / "lines.h5", f"lines of {label}")
+
+
+def _surface(
+    problem: ls.Problem, directions: ls.directions.Directions, grid: ls.Grid1D | ls.Grid2D, out: Path, label: str
+) -> None:
+    """Measure a surface, or this process's part of it; the first process puts the parts together."""
+    part = parallel.detect() if parallel.together() and not out.exists() else Part()
+    ls.evaluate(problem, directions, grid, out=out, shard=str(part), label=label)
+    if not part.whole:
+        parallel.gather(out, part, Part())
 
 
 def numbers(run: Run) -> Student:
@@ -127,6 +151,7 @@ def numbers(run: Run) -> Student:
         run=run.path.name,
         numbers={
             "accuracy": 100 * test["accuracy"],
+            "accuracy_best": 100 * max(record["test"]["accuracy"] for record in run.metrics),
             "ce": test["ce"],
             "kd": test["kd"],
             **{name: float(found.width.mean()) for name, found in widths.items()},

@@ -1,24 +1,31 @@
 """The training loop, one for all methods: same schedule, data order and augmentation for a seed.
 
-The order of the examples and their augmentation are functions of (seed, epoch, step), not of a generator's state, so
-that methods are compared pairwise and a resumed run meets the same batches.
+The order of the examples, their augmentation and whatever a network draws are functions of (seed, epoch, step), not of
+a generator's state, so that methods are compared pairwise and a resumed run meets the same batches. Nothing in a step
+waits for the device: numbers add up there, and are looked at every fifty steps.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import tee
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dot.config import Optimisation, RunConfig
-from dot.data.images import ImageSet, Split, batches, generator, shift, upload
-from dot.losses import cross_entropy, kd_loss
-from dot.strategies import Strategy, strategy
+from dot.data.augment import Views, draw
+from dot.data.drawing import generator, shuffled, upload
+from dot.data.images import ImageSet, Order, Part
+from dot.distillation import Distillation, Outputs, observe
+from dot.losses import cross_entropy
+from dot.strategies import strategy
+from dot.teaching import Teacher
+from dot.world import World
 
 _CHECK_EVERY = 50
 _EVALUATION_BATCH = 1024
@@ -58,62 +65,77 @@ class Place:
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
 
+    def add(self, numbers: Mapping[str, Tensor]) -> None:
+        """Add numbers of a step to the sums, on their device."""
+        for name, number in numbers.items():
+            self.sums[name] = self.sums[name] + number if name in self.sums else number
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's part of a batch: which images, how seen, as inputs on the device; and how many the whole has."""
+
+    indices: Tensor
+    views: Views
+    inputs: Tensor
+    whole: int
+
 
 class Trainer:
     """A student in training.
 
     Args:
-        model: On the device, trained in place.
-        teacher: Gives logits for the distillation loss; None where there is none (method ``ce`` only).
+        model: On the device, trained in place; its convolutions become channels-last.
+        teacher: What it imitates; None where there is none (method ``ce`` only).
+        distillation: How; its own parameters, if any, are trained too. None where there is no teacher.
         data: On the device.
         config: Of the run.
         recorder: Told about steps and epochs.
+        world: The processes that train together, each with a part of every batch.
 
     Raises:
-        ValueError: The method distils and there is no teacher, or the two have different numbers of classes.
+        ValueError: The method distils and there is no teacher, or the data have classes that a network lacks.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
+        distillation: Distillation | None,
         data: ImageSet,
         config: RunConfig,
         recorder: Recorder | None = None,
+        world: World = World(),  # noqa: B008 (frozen)
     ) -> None:
-        self.model, self.data, self.config = model, data, config
-        self.strategy: Strategy = strategy(model.parameters(), config)
+        self.model, self.data, self.config, self.world = channels_last(model), data, config, world
+        self.teacher, self.distillation, self.recorder = teacher, distillation, recorder
+        trained = [*model.parameters(), *(distillation.parameters() if distillation is not None else ())]
+        self.strategy = strategy(trained, config, world)
         if teacher is None and "kd" in self.strategy.needs:
             raise ValueError(f"teacher must be a network for method {config.method!r}. Got none.")
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
-        self.recorder = recorder
         self.place = Place()
-        self._teacher_logits = {
-            name: None if self.teacher is None else logits_of(self.teacher, data, split)
-            for name, split in self._splits()
-        }
+        self._student_layers = distillation.student_layers if distillation is not None else ()
+        self._device = data.test.labels.device
+        self._precision = torch.bfloat16 if config.compute.precision == "bf16" else torch.float32
         self._check_classes()
 
     def state(self) -> dict[str, Any]:
         """Everything that training needs to go on from here, of plain containers and tensors."""
-        device = next(self.model.parameters()).device
         return {
             "model": self.model.state_dict(),
+            "distillation": {} if self.distillation is None else self.distillation.state_dict(),
             "optimizer": self.strategy.optimizer.state_dict(),
             "place": vars(self.place).copy(),
-            "rng": torch.get_rng_state(),
-            "device_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a saved `state`."""
         self.model.load_state_dict(state["model"])
+        if self.distillation is not None:
+            self.distillation.load_state_dict(state["distillation"])
         self.strategy.optimizer.load_state_dict(state["optimizer"])
         self.place = Place(**state["place"])
-        torch.set_rng_state(state["rng"].cpu())
-        device = next(self.model.parameters()).device
-        if state["device_rng"] is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_rng"].cpu(), device)
+        self.place.sums = {name: total.to(self._device) for name, total in self.place.sums.items()}
 
     def run_epoch(self, stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
         """Train to the end of the epoch under way.
@@ -122,42 +144,38 @@ class Trainer:
             stop: Asked after each step.
 
         Returns:
-            The epoch's numbers: both losses and accuracy on train and test, learning rate, gradient norms, seconds and
-            images a second. None where it was asked to stop before the end; `state` then holds the place.
+            The epoch's numbers: losses and accuracy on the training images as they were met (augmented, in train mode)
+            and on the test images, learning rate, gradient norms, seconds and images a second. None where it was asked
+            to stop before the end; `state` then holds the place.
 
         Raises:
             Diverged: A loss is not finite.
         """
         place, use = self.place, self.config.train
         epoch, started = place.epoch + 1, time.perf_counter()
-        todo = batches(len(self.data.train), use.batch_size, self.config.seed, epoch)
+        steps = -(-len(self.data.train) // use.batch_size)
         unchecked: list[Tensor] = []
         self.model.train()
-        for i in range(place.step_in_epoch, len(todo)):
-            rate = learning_rate(use, epoch, i, len(todo))
+        for i, batch in enumerate(self._batches(epoch, place.step_in_epoch), place.step_in_epoch):
+            rate = learning_rate(use, epoch, i, steps)
             for group in self.strategy.optimizer.param_groups:
                 group["lr"] = rate
-            recorded = self.recorder is not None and self.recorder.wants(place.step)
-            losses = self._losses(todo[i], epoch, i, both=recorded)
-            if self.recorder is not None and recorded:
-                self.recorder.step(place.step, losses, self.strategy.optimizer)
-            norms = self.strategy.step(losses)
-            unchecked.append(torch.stack([losses[name].detach() for name in self.strategy.needs]).sum())
-            for name, norm in norms.items():
-                place.sums[name] = place.sums.get(name, torch.zeros_like(norm)) + norm
+            torch.manual_seed(generator(self.config.seed, epoch, i, self.world.rank).initial_seed())
+            place.add(self._step(batch, epoch, unchecked))
             place.step, place.step_in_epoch = place.step + 1, i + 1
-            stopping = stop()
-            if len(unchecked) == _CHECK_EVERY or stopping or i + 1 == len(todo):
+            stopping = self.world.any(stop())
+            if len(unchecked) == _CHECK_EVERY or stopping or i + 1 == steps:
                 self._check(unchecked, epoch, i + 1)
                 unchecked.clear()
-            if stopping and i + 1 < len(todo):
+            if stopping and i + 1 < steps:
                 place.seconds += time.perf_counter() - started
                 return None
         seconds = place.seconds + time.perf_counter() - started
-        norms_of = {name: float(total) / len(todo) for name, total in place.sums.items()}
+        numbers = self._numbers(steps)
         self.place = Place(epoch=epoch, step=place.step)
-        numbers = {name: self.evaluate(name, split) for name, split in self._splits()}
-        for name, found in numbers.items():
+        self.world.share(self.model.buffers())
+        test = self.evaluate()
+        for name, found in (("train", numbers["train"]), ("test", test)):
             if not all(map(math.isfinite, found.values())):
                 raise Diverged(_ADVICE.format(value=found, where=f"on the {name} images after epoch {epoch}"))
         if self.recorder is not None:
@@ -165,48 +183,104 @@ class Trainer:
         return {
             "epoch": epoch,
             **numbers,
+            "test": test,
             "lr": rate,
-            "grad_norm": norms_of,
             "seconds": seconds,
             "images_per_second": len(self.data.train) / seconds,
         }
 
     @torch.no_grad()
-    def evaluate(self, name: str, split: Split) -> dict[str, float]:
-        """Mean losses and accuracy on a split in eval mode, not augmented."""
-        was_training = self.model.training
-        logits = logits_of(self.model.eval(), self.data, split)
+    def evaluate(self) -> dict[str, float]:
+        """Mean losses and accuracy on the test images in eval mode, not augmented."""
+        split, was_training = self.data.test, self.model.training
+        self.model.eval()
+        sums: dict[str, Tensor] = {}
+        for batch in self._share_of(split):
+            student, labels = self._observe(batch.inputs), split.labels[upload(batch.indices, self._device)]
+            found = {"ce": cross_entropy(student.logits, labels, reduction="sum"), "accuracy": _right(student, labels)}
+            if self.teacher is not None and self.distillation is not None:
+                found["kd"] = self.distillation(student, self.teacher(batch.inputs), labels).sum()
+            for name, value in found.items():
+                sums[name] = sums[name] + value if name in sums else value
         self.model.train(was_training)
-        numbers = {"ce": float(cross_entropy(logits, split.labels))}
-        teacher = self._teacher_logits[name]
-        if teacher is not None:
-            numbers["kd"] = float(kd_loss(logits, teacher, self.config.losses.temperature))
-        numbers["accuracy"] = float((logits.argmax(1) == split.labels).float().mean())
-        return numbers
+        totals = self.world.total(list(sums.values()))
+        return {name: float(total) / len(split) for name, total in zip(sums, totals, strict=True)}
 
+    @torch.no_grad()
     def _check_classes(self) -> None:
-        found = self._teacher_logits["test"]
-        if found is not None and found.shape[1] != self.data.num_classes:
-            raise ValueError(
-                f"the teacher must have the {self.data.num_classes} classes of {self.data.name}. "
-                f"Got {found.shape[1]}: train a teacher on this data."
-            )
+        one = self._inputs(next(self.data.test.batches([(torch.tensor([0]), Views())])))
+        found = {"the student": self.model.eval()(one)}
+        if self.teacher is not None:
+            found["the teacher"] = self.teacher(one).logits
+        for who, logits in found.items():
+            if logits.shape != (1, self.data.num_classes):
+                raise ValueError(
+                    f"{who} must give {self.data.num_classes} logits an image, the classes of {self.data.name}. "
+                    f"Got the shape {list(logits.shape)} for one image: build or train it for this data."
+                )
 
-    def _splits(self) -> tuple[tuple[str, Split], tuple[str, Split]]:
-        return ("train", self.data.train), ("test", self.data.test)
+    def _step(self, batch: Batch, epoch: int, unchecked: list[Tensor]) -> dict[str, Tensor]:
+        """Update the weights; returns what is to be added up, and leaves the loss to be checked later."""
+        place, recorder = self.place, self.recorder
+        recorded = recorder is not None and recorder.wants(place.step)
+        labels = self.data.train.labels[upload(batch.indices, self._device)]
+        student = self._observe(batch.inputs)
+        losses = {"ce": cross_entropy(student.logits, labels, reduction="sum") / batch.whole}
+        if self.teacher is not None and self.distillation is not None and (recorded or "kd" in self.strategy.needs):
+            taught = self.teacher.of(batch.inputs, batch.indices, batch.views)
+            losses["kd"] = self.distillation(student, taught, labels).sum() / batch.whole
+        if recorder is not None and recorded:
+            recorder.step(place.step, losses, self.strategy.optimizer)
+        norms = self.strategy.step(losses, self._share_of_distillation(epoch))
+        needed = {name: losses[name].detach() for name in self.strategy.needs}
+        unchecked.append(torch.stack([*needed.values(), norms["total"]]).sum())
+        return {
+            **{f"train/{name}": loss for name, loss in needed.items()},
+            "train/accuracy": _right(student, labels) / batch.whole,
+            **{f"grad_norm/{name}": norm for name, norm in norms.items()},
+        }
 
-    def _losses(self, indices: Tensor, epoch: int, i: int, *, both: bool) -> dict[str, Tensor]:
-        split = self.data.train
-        chosen = upload(indices, split.labels.device)
-        draw = generator(self.config.seed, epoch, i)
-        inputs = self.data.inputs(shift(split.images[chosen], self.config.train.shift, draw))
-        logits = self.model(inputs)
-        losses = {"ce": cross_entropy(logits, split.labels[chosen])}
-        if self.teacher is not None and (both or "kd" in self.strategy.needs):
-            with torch.no_grad():
-                teacher_logits = self.teacher(inputs)
-            losses["kd"] = kd_loss(logits, teacher_logits, self.config.losses.temperature)
-        return losses
+    def _numbers(self, steps: int) -> dict[str, dict[str, float]]:
+        """Means of the epoch's sums over its steps, by kind: ``train`` and ``grad_norm``."""
+        names = list(self.place.sums)
+        of_all = dict(zip(names, self.world.total([self.place.sums[name] for name in names]), strict=True))
+        found: dict[str, dict[str, float]] = {"train": {}, "grad_norm": {}}
+        for name in names:
+            kind, _, key = name.partition("/")
+            found[kind][key] = float((of_all if kind == "train" else self.place.sums)[name]) / steps
+        return found
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's part of each batch of an epoch, from a step on."""
+        asked, wanted = tee(self._orders(epoch, start))
+        whole = [len(chosen) for chosen in shuffled(len(self.data.train), self.config.train.batch_size, 0, 0)]
+        for n, (indices, views), images in zip(whole[start:], asked, self.data.train.batches(wanted), strict=True):
+            yield Batch(indices, views, self._inputs(images), n)
+
+    def _orders(self, epoch: int, start: int) -> Iterator[Order]:
+        seed, use = self.config.seed, self.config.train
+        for i, chosen in enumerate(shuffled(len(self.data.train), use.batch_size, seed, epoch)[start:], start):
+            part = self.world.part(len(chosen))
+            yield chosen[part], draw(use.augment, len(chosen), generator(seed, epoch, i))[part]
+
+    def _share_of(self, split: Part) -> Iterator[Batch]:
+        """This process's part of a split, not augmented."""
+        part = self.world.part(len(split))
+        for indices, images in in_order(split, range(part.start, part.stop)):
+            yield Batch(indices, Views(), self._inputs(images), len(split))
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return self.data.inputs(images).contiguous(memory_format=torch.channels_last)
+
+    def _observe(self, inputs: Tensor) -> Outputs:
+        """What the student gives, float32 whatever the precision inside."""
+        with torch.autocast(self._device.type, self._precision, self._precision != torch.float32):
+            found = observe(self.model, self._student_layers, inputs)
+        return Outputs(found.logits.float(), {name: feature.float() for name, feature in found.features.items()})
+
+    def _share_of_distillation(self, epoch: int) -> float:
+        """Of its weight, while it is warmed up (DKD, Zhao et al., 2022)."""
+        return min(1.0, epoch / self.config.losses.warmup_epochs) if self.config.losses.warmup_epochs else 1.0
 
     def _check(self, losses: list[Tensor], epoch: int, last: int) -> None:
         """Raise where a loss since the last check is not finite; one wait for the device for many steps."""
@@ -231,7 +305,17 @@ def learning_rate(use: Optimisation, epoch: int, step: int, steps: int) -> float
     return rate
 
 
-@torch.no_grad()
-def logits_of(model: nn.Module, data: ImageSet, split: Split) -> Tensor:
-    """Logits ``[N, C]`` of a whole split, not augmented, in the mode that the model is in."""
-    return torch.cat([model(data.inputs(images)) for images in split.images.split(_EVALUATION_BATCH)])
+def in_order(split: Part, indices: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices and images of a part of a set, not augmented, in batches for evaluation."""
+    chunks = torch.arange(indices.start, indices.stop).split(_EVALUATION_BATCH)
+    return zip(chunks, split.batches((chunk, Views()) for chunk in chunks), strict=True)
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """The same model, its convolutions' weights laid out channels last: what convolutions are fastest with."""
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _right(student: Outputs, labels: Tensor) -> Tensor:
+    """How many are classified right, a scalar on the device."""
+    return (student.logits.argmax(1) == labels).sum().float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from dot.data.augment import Augmentation, augment, flip, rectangles, resized_crop, rotate
-from dot.data.images import generator, shift
+from dot.data.augment import Augmentation, Views, apply, draw, flip, resized_crop, rotate, shift
+from dot.data.augment import rectangles as cuts
+from dot.data.drawing import generator
 
 SHAPES = pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 7), (3, 6, 11), (2, 9, 4)])
 EVERYTHING = Augmentation(shift=2, flip=True, rotate=20.0, resized_crop=True)
@@ -25,8 +27,18 @@ def batch(n: int, *shape: int) -> Tensor:
     return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def angles(n: int, degrees: float, *key: int) -> list[float]:
-    return ((torch.rand(n, generator=generator(*key)) * 2 - 1) * degrees).tolist()
+def views(n: int, *key: int, **recipe: Any) -> Views:
+    return draw(Augmentation(**recipe), n, generator(*key))
+
+
+def augment(images: Tensor, recipe: Augmentation, by: torch.Generator) -> Tensor:
+    return apply(draw(recipe, len(images), by), images)
+
+
+def rectangles(n: int, height: int, width: int, *key: int) -> Tensor:
+    chances = views(n, *key, resized_crop=True).crops
+    assert chances is not None
+    return cuts(chances, height, width)
 
 
 def turned(image: Tensor, degrees: float) -> np.ndarray:
@@ -55,19 +67,21 @@ def test_rotation_equals_a_slow_twin_on_each_image(
     shape: tuple[int, ...], degrees: float, device: torch.device
 ) -> None:
     images = batch(12, *shape)
-    found = rotate(images.to(device), degrees, generator(3, 1, 4)).cpu()
+    drawn = views(12, 3, 1, 4, rotate=degrees).angles
+    assert drawn is not None
+    assert len(set(drawn.tolist())) == 12
+    found = rotate(images.to(device), drawn).cpu()
     assert (found.dtype, found.shape) == (torch.uint8, images.shape)
-    drawn = angles(12, degrees, 3, 1, 4)
-    assert len(set(drawn)) == 12
-    for image, angle, result in zip(images, drawn, found, strict=True):
+    for image, angle, result in zip(images, drawn.tolist(), found, strict=True):
         assert np.abs(turned(image, angle) - result.numpy()).max() <= 0.51, angle
 
 
 @SHAPES
 def test_rotation_is_that_of_pillow(shape: tuple[int, ...], device: torch.device) -> None:
     images = batch(12, *shape)
-    found = rotate(images.to(device), 20.0, generator(5)).cpu()
-    for image, angle, result in zip(images, angles(12, 20.0, 5), found, strict=True):
+    angles = torch.linspace(-20, 20, 12)
+    found = rotate(images.to(device), angles).cpu()
+    for image, angle, result in zip(images, angles.tolist(), found, strict=True):
         for channel, mine in zip(image, result, strict=True):
             theirs = np.asarray(Image.fromarray(channel.numpy()).rotate(angle, Image.Resampling.BILINEAR))
             assert np.abs(theirs.astype(int) - mine.numpy()).max() <= 1, "it cuts where ours is rounded"
@@ -76,7 +90,7 @@ def test_rotation_is_that_of_pillow(shape: tuple[int, ...], device: torch.device
 def test_angles_are_drawn_evenly() -> None:
     images = torch.zeros(4000, 1, 1, 41, dtype=torch.uint8)
     images[:, 0, 0, 0] = 255  # it leaves the row of pixels at 1.4 degrees
-    gone = rotate(images, 14.0, generator(0)).flatten(1).sum(1) == 0
+    gone = augment(images, Augmentation(rotate=14.0), generator(0)).flatten(1).sum(1) == 0
     share = float(gone.float().mean())
     limit = math.degrees(math.asin(0.5 / 20))
     assert abs(share - (1 - limit / 14)) < 4 * math.sqrt(0.1 * 0.9 / 4000)
@@ -84,7 +98,7 @@ def test_angles_are_drawn_evenly() -> None:
 
 def test_a_flip_mirrors_half_of_the_images(device: torch.device) -> None:
     images = batch(2000, 2, 3, 4)
-    found = flip(images.to(device), generator(1)).cpu()
+    found = augment(images.to(device), Augmentation(flip=True), generator(1)).cpu()
     mirrored = 0
     for image, result in zip(images, found, strict=True):
         other = torch.stack([torch.stack([row.flip(0) for row in channel]) for channel in image])
@@ -96,9 +110,9 @@ def test_a_flip_mirrors_half_of_the_images(device: torch.device) -> None:
 @SHAPES
 def test_a_resized_crop_is_the_cut_out_rectangle_resized(shape: tuple[int, ...], device: torch.device) -> None:
     images = batch(40, *shape)
-    found = resized_crop(images.to(device), generator(3, 1, 4)).cpu()
+    found = augment(images.to(device), Augmentation(resized_crop=True), generator(3, 1, 4)).cpu()
     assert (found.dtype, found.shape) == (torch.uint8, images.shape)
-    where = rectangles(40, *shape[1:], generator(3, 1, 4)).T.tolist()
+    where = rectangles(40, *shape[1:], 3, 1, 4).T.tolist()
     assert len({tuple(cut) for cut in where}) > 20
     for image, (top, left, tall, wide), result in zip(images, where, found, strict=True):
         cut = image[None, :, top : top + tall, left : left + wide].double()
@@ -109,7 +123,7 @@ def test_a_resized_crop_is_the_cut_out_rectangle_resized(shape: tuple[int, ...],
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_rectangles_lie_within_the_image(height: int, width: int, seed: int) -> None:
-    top, left, tall, wide = rectangles(50, height, width, generator(seed))
+    top, left, tall, wide = rectangles(50, height, width, seed)
     assert int(min(top.min(), left.min())) >= 0
     assert int(min(tall.min(), wide.min())) >= 1
     assert int((top + tall).max()) <= height
@@ -137,7 +151,7 @@ def drawn_one_by_one(height: int, width: int, chance: np.random.Generator) -> tu
 def test_rectangles_are_distributed_as_in_a_loop(height: int, width: int) -> None:
     chance = np.random.default_rng(0)
     loop = np.array([drawn_one_by_one(height, width, chance) for _ in range(4000)], dtype=np.float64)
-    batch = rectangles(4000, height, width, generator(0)).T.numpy().astype(np.float64)
+    batch = rectangles(4000, height, width, 0).T.numpy().astype(np.float64)
     for power in (1, 2):
         a, b = loop**power, batch**power
         error = np.sqrt((a.var(0) + b.var(0)) / 4000)
@@ -147,16 +161,16 @@ def test_rectangles_are_distributed_as_in_a_loop(height: int, width: int) -> Non
     assert (np.abs(products[0].mean(0) - products[1].mean(0)) <= 4.5 * error + 1e-9).all()
 
 
-def test_an_augmentation_of_shifts_alone_draws_as_it_always_did() -> None:
-    images = batch(16, 3, 8, 8)
-    assert torch.equal(augment(images, Augmentation(shift=2), generator(1, 2, 3)), shift(images, 2, generator(1, 2, 3)))
-    assert torch.equal(augment(images, Augmentation(), generator(0)), images)
-
-
 def test_everything_in_its_order(device: torch.device) -> None:
     images = batch(16, 3, 8, 8)
-    draw = generator(4, 1, 0)
-    wanted = flip(shift(rotate(resized_crop(images, draw), 20.0, draw), 2, draw), draw)
+    assert torch.equal(augment(images, Augmentation(), generator(0)), images)
+    drawn = draw(EVERYTHING, 16, generator(4, 1, 0))
+    assert drawn.crops is not None
+    assert drawn.angles is not None
+    assert drawn.shifts is not None
+    assert drawn.flips is not None
+    turned_crops = rotate(resized_crop(images, drawn.crops), drawn.angles)
+    wanted = flip(shift(turned_crops, drawn.shifts, 2), drawn.flips)
     found = augment(images.to(device), EVERYTHING, generator(4, 1, 0)).cpu()
     assert int((found.int() - wanted.int()).abs().max()) <= 1, "another device rounds otherwise"
     assert float((found != wanted).float().mean()) < 0.01
@@ -187,5 +201,29 @@ def test_the_same_key_draws_the_same_whatever_the_global_state(device: torch.dev
     ],
 )
 def test_values_out_of_range(values: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**values)  # type: ignore[arg-type]
+    assert Augmentation(**values).faults() == [message]  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_batch_is_seen_as_in_the_whole(device: torch.device) -> None:
+    images = batch(17, 3, 8, 8).to(device)
+    drawn = draw(EVERYTHING, 17, generator(2))
+    whole = apply(drawn, images)
+    for part in (slice(0, 5), slice(5, 17), slice(3, 3)):
+        assert torch.equal(apply(drawn[part], images[part]), whole[part])
+
+
+@pytest.mark.parametrize("recipe", [Augmentation(shift=1), Augmentation(shift=2, flip=True), Augmentation(flip=True)])
+def test_a_number_for_each_view(recipe: Augmentation) -> None:
+    image = batch(1, 1, 9, 9).expand(2000, -1, -1, -1)
+    drawn = draw(recipe, 2000, generator(0))
+    assert drawn.numbers is not None
+    seen: dict[int, bytes] = {}
+    for number, view in zip(drawn.numbers.tolist(), apply(drawn, image), strict=True):
+        assert seen.setdefault(number, view.numpy().tobytes()) == view.numpy().tobytes()
+    assert sorted(seen) == list(range(recipe.views or 0)), "2000 draws meet them all"
+    assert len(set(seen.values())) == recipe.views, "no two views are one"
+
+
+@pytest.mark.parametrize("recipe", [Augmentation(rotate=1.0, flip=True), Augmentation(shift=4, resized_crop=True)])
+def test_views_without_number(recipe: Augmentation) -> None:
+    assert recipe.views is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ import tyro
 from dot import importing
 
 if TYPE_CHECKING:
+    from dot.config import StudyConfig
     from landscape import Problem
 
 Output = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
@@ -43,6 +45,36 @@ class Measured(Common):
     """Which images of a run; train by default."""
     device: str = ""
     """Where to measure a run: auto (the default), cpu, cuda or mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Common):
+    """Options of the verbs that train: how, and where."""
+
+    changes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
+    """In place of a value of the recipe, such as train.epochs=10 or losses.w_kd=1; may be given again."""
+    teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """A checkpoint (.pth) whose weights the teacher takes, instead of training it."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+
+    def study(self, recipe: str) -> StudyConfig:
+        """The study of a recipe with these options.
+
+        Raises:
+            FileNotFoundError: The recipe or the checkpoint is not there.
+            ConfigError: The recipe or a change has faults.
+        """
+        from dot.config import load_study
+
+        find_beside_user()  # networks and losses by module:function
+        config = load_study(recipe, self.changes)
+        if self.teacher is None:
+            return config
+        if not self.teacher.is_file():
+            raise FileNotFoundError(f"--teacher must be a checkpoint. There is none at {self.teacher}.")
+        weights = hashlib.sha256(self.teacher.read_bytes()).hexdigest()
+        return replace(config, teacher=replace(config.teacher, weights=weights))
 
 
 @dataclass(frozen=True)
@@ -98,10 +130,16 @@ def find_problem(what: Measured) -> tuple[Problem, Path]:
     return _call(what.problem), Path()
 
 
+def find_beside_user() -> None:
+    """Let modules be imported from the current folder, as `python -m` would; theirs too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def _call(path: str) -> Problem:
     from landscape import Problem
 
-    sys.path.insert(0, os.getcwd())  # a file beside the user, as `python -m` would find it; its own imports too
+    find_beside_user()
     found = importing.find(path, argument="--problem", example="my_network:problem")()
     if not isinstance(found, Problem):
         raise ValueError(f"{path} must return a landscape.Problem. Got {type(found).__name__}.")

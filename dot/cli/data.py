@@ -82,7 +82,7 @@ def _info(source: Source) -> Reply:
         "train": len(images.train),
         "test": len(images.test),
         "classes": images.num_classes,
-        "shape": list(images.train.images.shape[1:]),
+        "shape": list(images.train.shape),
         "white": images.white,
         "mean": list(images.mean),
         "std": list(images.std),

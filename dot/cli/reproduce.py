@@ -13,14 +13,13 @@ from typing import Annotated
 import tyro
 
 from dot import outcome
-from dot.cli._shared import Common, Output, Reply, UsageError
-from dot.config import load_study
+from dot.cli._shared import Output, Reply, Trained, UsageError
 
 EXAMPLES = ("reproduce", "reproduce --quick -o quick --json")
 
 
 @dataclass(frozen=True)
-class Options(Common):
+class Options(Trained):
     """Options of ``reproduce``."""
 
     recipe: Annotated[str, tyro.conf.Positional] = "digits"
@@ -29,28 +28,29 @@ class Options(Common):
     """Folder of the study; studies/<name> by default."""
     quick: bool = False
     """Every part of the digits study in under a minute; its numbers mean nothing."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:
     """Run the verb."""
     if options.quick and options.recipe != "digits":
         raise UsageError(f"--quick is the digits study cut down. Got it with {options.recipe!r}: leave one out.")
-    config = load_study("digits-quick" if options.quick else options.recipe)
+    config = options.study("digits-quick" if options.quick else options.recipe)
     folder = options.output or Path("studies") / config.name
     found = outcome.finished(folder, config)
     if found is None:
         from dot import devices, study
+        from dot.world import joined
 
-        found = study.reproduce(config, folder, devices.pick(options.device))
+        device = devices.pick(options.device)
+        with joined(device) as world:
+            found = study.reproduce(config, folder, device, world, options.teacher)
         done = f"done in {found.seconds:.0f} s"
     else:
         done = f"nothing to do: this study is finished ({len(found.students)} students, made by: {found.command})"
     report = folder / found.report
     note = f"{config.note}\n\n" if config.note else ""
     text = note + (
-        f"{outcome.as_text(outcome.table(found.students))}\n\n"
+        f"{outcome.as_text(outcome.table(found.students, config.paper))}\n\n"
         "mean ± standard deviation over n seeds; widths and curvature of the task loss on the training images,\n"
         f"in filter norms\n\n{done}\nreport: {report}\nfigures: {folder / 'figures'}"
     )

@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dot.cli._shared import Common, Output, Reply
-from dot.config import load_study
+from dot.cli._shared import Output, Reply, Trained
 
 EXAMPLES = ("train digits-quick --method kd-dot", "train digits --method ce --seed 3 -o runs")
 
 
 @dataclass(frozen=True)
-class Options(Common):
+class Options(Trained):
     """Options of ``train``."""
 
     recipe: Annotated[str, tyro.conf.Positional]
@@ -29,19 +28,19 @@ class Options(Common):
     """Of the initial weights, the order of the data and their augmentation."""
     output: Output = None
     """Folder of the run folders; runs by default."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
 
 
 def run(options: Options) -> Reply:
     """Run the verb."""
-    study = load_study(options.recipe)
+    study = options.study(options.recipe)
     job = study.student_run(options.method, options.seed)
     from dot import devices, runs
+    from dot.world import joined
 
     root, device = options.output or Path("runs"), devices.pick(options.device)
-    runs.train(study.teacher_run(), root, device, label="teacher")
-    done = runs.train(job, root, device)
+    with joined(device) as world:
+        runs.teach(study, root, device, options.teacher, world)
+        done = runs.train(job, root, device, world=world)
     last = done.metrics[-1]
     text = f"{done.path}: epoch {last['epoch']}, test accuracy {100 * last['test']['accuracy']:.2f} %"
     return Reply(text, {"run": str(done.path), "last": last})

@@ -1,19 +1,20 @@
-"""Augmentation of a whole batch at once, on its device, drawn from a key.
+"""Augmentation: what is drawn for each image of a batch, and how a whole batch is then seen, on its device.
 
-Each image is treated on its own. What is drawn comes from a CPU generator, so that it is the same on every device, and
-each kind of augmentation draws only where it is asked for.
+Draws are made on the CPU, so that they are the same on every device, each kind only where it is asked for. They can be
+cut like the batch: a process that has a part of it sees its images as one that has all of them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dot.data.images import shift, upload
+from dot.data.drawing import upload
 
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
@@ -36,40 +37,99 @@ class Augmentation:
     rotate: float = 0.0
     resized_crop: bool = False
 
-    def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise ValueError(f"shift must be at least 0 pixels. Got {self.shift}.")
-        if not 0 <= self.rotate <= 180:
-            raise ValueError(f"rotate must be 0 to 180 degrees. Got {self.rotate}.")
+    def faults(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        shift = [] if self.shift >= 0 else [f"shift must be at least 0 pixels. Got {self.shift}."]
+        turn = [] if 0 <= self.rotate <= 180 else [f"rotate must be 0 to 180 degrees. Got {self.rotate}."]
+        return shift + turn
+
+    @property
+    def views(self) -> int | None:
+        """In how many ways an image can be seen; None where they are without number."""
+        if self.rotate > 0 or self.resized_crop:
+            return None
+        return (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
 
 
-def augment(images: Tensor, recipe: Augmentation, draw: torch.Generator) -> Tensor:
-    """A batch, augmented.
+@dataclass(frozen=True)
+class Views:
+    """How each image of a batch is seen; None leaves that out. On the CPU, images first.
+
+    Attributes:
+        crops: Uniform chances ``[N, 4, tries]`` for area, ratio and place; see `rectangles`.
+        angles: Degrees counter-clockwise ``[N]``.
+        shifts: Where the window begins in the padded image, down and right, int64 ``[N, 2]``.
+        pixels: How wide the image is padded for `shifts`.
+        flips: bool ``[N]``.
+    """
+
+    crops: Tensor | None = None
+    angles: Tensor | None = None
+    shifts: Tensor | None = None
+    pixels: int = 0
+    flips: Tensor | None = None
+
+    def __getitem__(self, part: slice) -> Views:
+        def cut(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[part]
+
+        return Views(cut(self.crops), cut(self.angles), cut(self.shifts), self.pixels, cut(self.flips))
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """Which of `Augmentation.views` each image is seen in, int64 ``[N]`` from 0; None without draws."""
+        side = 2 * self.pixels + 1
+        number = None if self.shifts is None else self.shifts[:, 0] * side + self.shifts[:, 1]
+        if self.flips is None:
+            return number
+        return self.flips.long() + (0 if number is None else 2 * number)
+
+
+def draw(recipe: Augmentation, n: int, by: torch.Generator) -> Views:
+    """How each of ``n`` images is to be seen, drawn by a CPU generator; see `dot.data.drawing.generator`."""
+    crops = torch.rand(4, n, _TRIES, generator=by, dtype=torch.float64).transpose(0, 1) if recipe.resized_crop else None
+    angles = (torch.rand(n, generator=by) * 2 - 1) * recipe.rotate if recipe.rotate > 0 else None
+    shifts = torch.randint(0, 2 * recipe.shift + 1, (2, n), generator=by).T if recipe.shift > 0 else None
+    flips = torch.rand(n, generator=by) < 0.5 if recipe.flip else None
+    return Views(crops, angles, shifts, recipe.shift, flips)
+
+
+def apply(views: Views, images: Tensor) -> Tensor:
+    """A batch uint8 ``[N, C, H, W]`` as it is to be seen."""
+    steps: list[tuple[Callable[[Tensor, Tensor], Tensor], Tensor | None]] = [
+        (resized_crop, views.crops),
+        (rotate, views.angles),
+        (lambda batch, shifts: shift(batch, shifts, views.pixels), views.shifts),
+        (flip, views.flips),
+    ]
+    for step, drawn in steps:
+        if drawn is not None:
+            images = step(images, drawn)
+    return images
+
+
+def flip(images: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the chosen ones (bool ``[N]``) of the images ``[N, C, H, W]`` left to right."""
+    return torch.where(upload(chosen, images.device)[:, None, None, None], images.flip(3), images)
+
+
+def shift(images: Tensor, windows: Tensor, pixels: int) -> Tensor:
+    """Pad each image with so many black pixels on each side, and cut out the window that begins at ``windows``.
 
     Args:
-        images: uint8 ``[N, C, H, W]``.
-        recipe: What is done.
-        draw: A CPU generator; see `dot.data.images.generator`.
-
-    Returns:
-        uint8 ``[N, C, H, W]``.
+        images: ``[N, C, H, W]``.
+        windows: Down and right, int64 ``[N, 2]`` in [0, 2 pixels].
+        pixels: At least 0.
     """
-    if recipe.resized_crop:
-        images = resized_crop(images, draw)
-    if recipe.rotate > 0:
-        images = rotate(images, recipe.rotate, draw)
-    images = shift(images, recipe.shift, draw)
-    return flip(images, draw) if recipe.flip else images
+    n, _, height, width = images.shape
+    padded = F.pad(images, (pixels,) * 4)
+    every = padded.unfold(2, height, 1).unfold(3, width, 1)
+    down, right = upload(windows, images.device).T
+    return every[torch.arange(n, device=images.device), :, down, right]
 
 
-def flip(images: Tensor, draw: torch.Generator) -> Tensor:
-    """Mirror each image ``[N, C, H, W]`` left to right, one time in two."""
-    chosen = upload(torch.rand(len(images), generator=draw) < 0.5, images.device)
-    return torch.where(chosen[:, None, None, None], images.flip(3), images)
-
-
-def rotate(images: Tensor, degrees: float, draw: torch.Generator) -> Tensor:
-    """Turn each image counter-clockwise about its centre by an angle drawn evenly from -degrees to degrees.
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Turn each image counter-clockwise about its centre.
 
     As Pillow's ``Image.rotate(angle, BILINEAR)``: a new pixel whose centre comes from within the image is interpolated
     between the four pixels around that place, those beyond the edge being those at the edge; any other is black.
@@ -77,11 +137,10 @@ def rotate(images: Tensor, degrees: float, draw: torch.Generator) -> Tensor:
 
     Args:
         images: uint8 ``[N, C, H, W]``.
-        degrees: At most.
-        draw: A CPU generator.
+        degrees: Of each, ``[N]``.
     """
-    n, _, height, width = images.shape
-    angles = upload(torch.deg2rad((torch.rand(n, generator=draw) * 2 - 1) * degrees), images.device)
+    height, width = images.shape[2:]
+    angles = upload(torch.deg2rad(degrees), images.device)
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     right = torch.arange(width, device=images.device) + 0.5 - width / 2  # from the centre to a pixel's own
     down = (torch.arange(height, device=images.device) + 0.5 - height / 2)[:, None]
@@ -91,27 +150,35 @@ def rotate(images: Tensor, degrees: float, draw: torch.Generator) -> Tensor:
     return _sample(images, x - 0.5, y - 0.5) * inside[:, None]
 
 
-def resized_crop(images: Tensor, draw: torch.Generator) -> Tensor:
+def resized_crop(images: Tensor, chances: Tensor) -> Tensor:
     """Cut a rectangle out of each image and bring it to the size of the image, bilinear, not smoothed before.
 
-    Area (8 to 100 % of the image's) and logarithm of the ratio of width to height (3/4 to 4/3) are drawn evenly, up to
-    ten times until the rectangle fits; then its place. Where none fits, it is the largest one in the middle whose ratio
-    is allowed. As torchvision's ``RandomResizedCrop(antialias=False)``.
+    As torchvision's ``RandomResizedCrop(antialias=False)``.
 
     Args:
         images: uint8 ``[N, C, H, W]``.
-        draw: A CPU generator.
+        chances: See `rectangles`.
     """
     n, _, height, width = images.shape
-    top, left, tall, wide = upload(rectangles(n, height, width, draw), images.device)[:, :, None]
+    top, left, tall, wide = upload(rectangles(chances, height, width), images.device)[:, :, None]
     x = _centres(width, wide, images.device) + left
     y = _centres(height, tall, images.device) + top
     return _sample(images, x[:, None, :].expand(n, height, width), y[:, :, None].expand(n, height, width))
 
 
-def rectangles(n: int, height: int, width: int, draw: torch.Generator) -> Tensor:
-    """Where `resized_crop` cuts: top, left, height and width in pixels, int64 ``[4, N]``."""
-    area, ratio, down, right = torch.rand(4, n, _TRIES, generator=draw, dtype=torch.float64)
+def rectangles(chances: Tensor, height: int, width: int) -> Tensor:
+    """Where `resized_crop` cuts images of one size: top, left, height and width in pixels, int64 ``[4, N]``.
+
+    Area (8 to 100 % of the image's) and logarithm of the ratio of width to height (3/4 to 4/3) are drawn evenly, up to
+    ten times until the rectangle fits; then its place. Where none fits, it is the largest one in the middle whose ratio
+    is allowed.
+
+    Args:
+        chances: Evenly drawn in [0, 1) for area, ratio, place down and right of each try, float64 ``[N, 4, tries]``.
+        height: Of the images.
+        width: Likewise.
+    """
+    area, ratio, down, right = chances.transpose(0, 1)
     area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * area)
     low, high = map(math.log, _RATIO)
     ratio = torch.exp(low + (high - low) * ratio)

@@ -1,19 +1,49 @@
-"""The one interface of image sets: whole arrays on the device, seeded batches, augmentation of a batch at once."""
+"""The one interface of image sets: two parts, each of which gives the batches it is asked for, and their scale."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from dot.data.augment import Views, apply
+from dot.data.drawing import upload
+
+Order = tuple[Tensor, Views]
+"""A batch that is asked for: indices of images, int64 ``[N]`` on the CPU, and how each is to be seen."""
+
+
+class Part(Protocol):
+    """Images and labels of one part of a set, wherever its pixels lie."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 ``[N]``, on the device."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every image that `batches` gives, ``(C, H, W)``."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, orders: Iterable[Order]) -> Iterator[Tensor]:
+        """For each order its images, uint8 ``[N, C, H, W]`` on the device, 0 to the set's ``white``."""
+        ...
+
+    def to(self, device: torch.device) -> Part:
+        """The same on another device."""
+        ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one part of a set.
+    """A part whose images lie on the device; a `Part`.
 
     Attributes:
         images: uint8 ``[N, C, H, W]``, 0 to the set's ``white``.
@@ -25,6 +55,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image, ``(C, H, W)``."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def batches(self, orders: Iterable[Order]) -> Iterator[Tensor]:
+        """For each order its images ``[N, C, H, W]``, augmented on the device."""
+        for indices, views in orders:
+            yield apply(views, self.images[upload(indices, self.images.device)])
 
     def to(self, device: torch.device) -> Split:
         """The same on another device."""
@@ -48,8 +89,8 @@ class ImageSet:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: Part
+    test: Part
     num_classes: int
     white: int
     mean: tuple[float, ...]
@@ -60,7 +101,7 @@ class ImageSet:
     @property
     def in_channels(self) -> int:
         """Channels of an image."""
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     def to(self, device: torch.device) -> ImageSet:
         """The same with both splits on another device."""
@@ -73,44 +114,6 @@ class ImageSet:
 
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
-        device = self.train.images.device  # made once: a copy to a GPU in each step would wait for it
+        device = self.train.labels.device  # made once: a copy to a GPU in each step would wait for it
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (self.mean, self.std))
         return mean, std
-
-
-def generator(*key: int) -> torch.Generator:
-    """A CPU generator for a key, such as ``(seed, epoch, step)``: no state to keep between calls or to restore."""
-    sequence = np.random.SeedSequence((len(key), *key))  # with its length, or (1, 0) would be (1,)
-    seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
-    return torch.Generator().manual_seed(seed)
-
-
-def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Indices of each batch of an epoch, in an order that depends on the seed and the epoch only.
-
-    Batches differ in size by one at most and hold at most ``batch_size``: a rest of two images, say, would be a step
-    whose batch norm rests on two images.
-    """
-    return list(torch.randperm(n, generator=generator(seed, epoch)).tensor_split(-(-n // batch_size)))
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on a device, without waiting for what the device is doing."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def shift(images: Tensor, pixels: int, draw: torch.Generator) -> Tensor:
-    """Move each image by up to ``pixels`` in both directions, drawn evenly; what comes in is black.
-
-    Args:
-        images: ``[N, C, H, W]``.
-        pixels: At least 0.
-        draw: A CPU generator.
-    """
-    if pixels == 0:
-        return images
-    n, _, height, width = images.shape
-    padded = F.pad(images, (pixels,) * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    down, right = upload(torch.randint(0, 2 * pixels + 1, (2, n), generator=draw), images.device)
-    return windows[torch.arange(n, device=images.device), :, down, right]
