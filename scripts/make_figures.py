@@ -1,13 +1,15 @@
-"""Runs the digits study and keeps its figures, numbers and a manifest in figures/digits.
+"""Runs a study and keeps its figures, numbers and a manifest in figures/<name>: the digits, or a recipe that is named.
 
-The table in the README is written too. The study itself is kept in studies/digits, so that a second call only copies.
-Needs a clean checkout, so that the commit in the manifest is the code that made the figures.
+Of the digits the table in the README is written too. The study itself is kept in studies/<name>, so that a second call
+goes on, or only copies. Needs a clean checkout, so that the commit in the manifest is the code that made the figures.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -17,27 +19,33 @@ from pathlib import Path
 
 from dot import devices, outcome, study
 from dot.config import digest, load_study, to_toml
-from landscape.provenance import now
+from landscape.provenance import command_line, now
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "figures" / "digits"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", nargs="?", default="digits")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--device", default="cpu")
+    use = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     commit = clean_commit()
-    config = load_study("digits")
-    folder = ROOT / "studies" / config.name
-    found = outcome.finished(folder, config) or study.reproduce(config, folder, devices.pick("cpu"))
-    TARGET.mkdir(parents=True, exist_ok=True)
+    config = load_study(use.recipe, use.changes)
+    folder, target = ROOT / "studies" / config.name, ROOT / "figures" / config.name
+    found = outcome.finished(folder, config) or study.reproduce(config, folder, devices.pick(use.device))
+    target.mkdir(parents=True, exist_ok=True)
     for picture in sorted((folder / "figures").glob("*.p[dn][fg]")):  # the 3-D page is too large to keep
-        shutil.copy(picture, TARGET / picture.name)
-    (TARGET / "study.toml").write_text(to_toml(config))
-    table = outcome.as_text(outcome.table(found.students)) + "\n"
-    (TARGET / "table.txt").write_text(table)
-    update_readme(table)
-    (TARGET / "study.json").write_text(found.to_json())
+        shutil.copy(picture, target / picture.name)
+    (target / "study.toml").write_text(to_toml(config))
+    table = outcome.as_text(outcome.table(found.students, config.paper)) + "\n"
+    (target / "table.txt").write_text(table)
+    if config.name == "digits":
+        update_readme(table)
+    (target / "study.json").write_text(found.to_json())
     manifest = {
-        "command": "python scripts/make_figures.py",
+        "command": f"python scripts/{command_line()}",
         "made_at": now(),
         "commit": commit,
         "config_sha256": digest(config),
@@ -46,12 +54,12 @@ def main() -> None:
         "seconds": found.seconds,
         "files": {
             p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in sorted(TARGET.iterdir())
+            for p in sorted(target.iterdir())
             if p.name != "manifest.json"
         },
     }
     (TARGET / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    print(f"{len(manifest['files'])} files in {TARGET.relative_to(ROOT)}")
+    print(f"{len(manifest['files'])} files in {target.relative_to(ROOT)}")
 
 
 def update_readme(table: str) -> None:
