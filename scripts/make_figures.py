@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from dot import devices, outcome, study
 from dot.config import digest, load_study, to_toml
@@ -44,7 +45,7 @@ def main() -> None:
     if config.name == "digits":
         update_readme(table)
     (target / "study.json").write_text(found.to_json())
-    manifest = {
+    manifest: dict[str, Any] = {
         "command": f"python scripts/{command_line()}",
         "made_at": now(),
         "commit": commit,
@@ -58,7 +59,7 @@ def main() -> None:
             if p.name != "manifest.json"
         },
     }
-    (TARGET / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    (target / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     print(f"{len(manifest['files'])} files in {target.relative_to(ROOT)}")
 
 
