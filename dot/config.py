@@ -318,9 +318,7 @@ def _uncacheable(compute: Compute, augment: Augmentation, losses: Losses) -> lis
     if augment.views is None:
         return ["compute.cache_teacher must be false with rotate or resized_crop: no view comes twice. Got true."]
     if losses.distillation == "hint" or ":" in losses.distillation:
-        return [
-            f"compute.cache_teacher must be false with distillation {losses.distillation!r}: it reads features. Got true."
-        ]
+        return [f"compute.cache_teacher must be false with {losses.distillation!r}, which may read features. Got true."]
     return []
 
 
@@ -377,7 +375,7 @@ def _load(kind: type[T], path: Path, changes: Sequence[str] = ()) -> T:
     for change in changes:
         _change(raw, change, faults)
     config = _build(kind, raw, "", faults)
-    if config is None:
+    if config is None or faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
     return config

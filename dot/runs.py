@@ -40,8 +40,8 @@ from dot.interrupt import deferred_interrupt
 from dot.journal import Journal
 from dot.logit_cache import LogitCache
 from dot.losses import cross_entropy
-from dot.plain import read_json, to_json
 from dot.models.checkpoints import load_reference
+from dot.plain import read_json, to_json
 from dot.recording import ConflictRecorder, discard
 from dot.teaching import Teacher
 from dot.trainer import Trainer, channels_last
@@ -425,14 +425,20 @@ def _go_on(run: Run, trainer: Trainer) -> None:
             continue
         try:
             trainer.load_state(load_checkpoint(path))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
-            faults.append(f"{path} must be a checkpoint of this run. Got something else ({_first_line(error)}).")
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+            faults.append(
+                f"{path} must be a checkpoint of this run. Got something else ({_first_line(error)}). Delete the file "
+                "to train this run from its start."
+            )
             continue
         if faults:
             log.warning("%s Going on from the one before it.", faults[0])
         return
     if faults:
-        raise ValueError(f"{' '.join(faults)} Delete the folder checkpoints to train this run from its start.")
+        raise ValueError(" ".join(faults))
 
 
 def _save(run: Run, state: Mapping[str, Any]) -> None:

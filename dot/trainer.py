@@ -235,19 +235,20 @@ class Trainer:
         needed = {name: losses[name].detach() for name in self.strategy.needs}
         unchecked.append(torch.stack([*needed.values(), norms["total"]]).sum())
         return {
-            **{f"train/{name}": loss for name, loss in needed.items()},
-            "train/accuracy": _right(student, labels) / batch.whole,
+            **{f"train/{name}": loss * batch.whole for name, loss in needed.items()},
+            "train/accuracy": _right(student, labels),
             **{f"grad_norm/{name}": norm for name, norm in norms.items()},
         }
 
     def _numbers(self, steps: int) -> dict[str, dict[str, float]]:
-        """Means of the epoch's sums over its steps, by kind: ``train`` and ``grad_norm``."""
+        """Means of the epoch's sums, by kind: ``train`` over its images and ``grad_norm`` over its steps."""
         names = list(self.place.sums)
         of_all = dict(zip(names, self.world.total([self.place.sums[name] for name in names]), strict=True))
         found: dict[str, dict[str, float]] = {"train": {}, "grad_norm": {}}
-        for name in names:
+        for name, mine in self.place.sums.items():
             kind, _, key = name.partition("/")
-            found[kind][key] = float((of_all if kind == "train" else self.place.sums)[name]) / steps
+            total = of_all[name] / len(self.data.train) if kind == "train" else mine / steps  # norms are of all already
+            found[kind][key] = float(total)
         return found
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:

@@ -27,7 +27,9 @@ import torch
 import landscape as ls
 from dot import DOT, data, devices, kd_loss, models, outcome, study
 from dot.config import load_study
-from dot.data.images import ImageSet, batches
+from dot.data.augment import Views
+from dot.data.drawing import shuffled
+from dot.data.images import ImageSet, Part
 from landscape.batches import Reader
 from landscape.provenance import command_line, machine, now, versions
 from landscape.walker import Walker
@@ -101,12 +103,17 @@ def digits(device: torch.device) -> tuple[ImageSet, torch.nn.Module]:
     return data.load("digits", device), model.to(device)
 
 
+def pictures(images: ImageSet, part: Part, indices: torch.Tensor) -> torch.Tensor:
+    """Inputs of so many images, not augmented."""
+    return images.inputs(next(part.batches([(indices, Views())])))
+
+
 def surface_at(device: torch.device) -> torch.Tensor:
     """Losses on a 5 x 5 grid."""
     images, model = digits(device)
     with torch.no_grad():  # statistics of the data, so that a network in eval mode has a sensible loss
-        model.train()(images.inputs(images.train.images))
-    loader = [(images.inputs(images.test.images), images.test.labels)]
+        model.train()(pictures(images, images.train, torch.arange(len(images.train))))
+    loader = [(pictures(images, images.test, torch.arange(len(images.test))), images.test.labels)]
     cross_entropy = torch.nn.CrossEntropyLoss(reduction="none")
     problem = ls.Problem.from_loss(model, {"ce": cross_entropy}, loader)
     plane = ls.directions.random(model, n=2, seed=0)
@@ -121,13 +128,13 @@ def dot_steps(device: torch.device) -> torch.Tensor:
     before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     optimizer = DOT(model.parameters(), lr=0.001, momentum=0.9, delta=0.075, weight_decay=5e-4)
     for i in range(50):
-        chosen = batches(len(images.train), 64, seed=0, epoch=i)[0].to(device)
-        inputs = images.inputs(images.train.images[chosen])
+        chosen = shuffled(len(images.train), 64, seed=0, epoch=i)[0]
+        inputs = pictures(images, images.train, chosen)
         with torch.no_grad():
             teacher_logits = teacher(inputs)
         logits = model(inputs)
         optimizer.backward(
-            task=0.1 * torch.nn.functional.cross_entropy(logits, images.train.labels[chosen]),
+            task=0.1 * torch.nn.functional.cross_entropy(logits, images.train.labels[chosen.to(device)]),
             distill=0.9 * kd_loss(logits, teacher_logits, temperature=4.0),
         )
         optimizer.step()

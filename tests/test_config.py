@@ -27,6 +27,7 @@ from dot.config import (
     load_study,
     to_toml,
 )
+from dot.data.augment import Augmentation
 
 SHIPPED = sorted(
     entry.name.removesuffix(".toml")
@@ -181,7 +182,15 @@ def test_wrong_types(table: str, line: str, expected: str, tmp_path: Path) -> No
         ("student.train", "gamma = 1.5", "student.train.gamma must be above 0 and at most 1. Got 1.5."),
         ("student.train", "warmup_epochs = -1", "student.train.warmup_epochs must be at least 0. Got -1."),
         ("student.train", "weight_decay = -0.1", "student.train.weight_decay must be at least 0. Got -0.1."),
-        ("student.train", "shift = -1", "student.train.shift must be at least 0. Got -1."),
+        ("student.train", "augment = { shift = -1 }", "student.train.augment.shift must be at least 0 pixels. Got -1."),
+        ("student.train", "augment = { flip = 1 }", "student.train.augment.flip must be true or false. Got 1."),
+        ("student", 'model = "my_network:"', "student.model must be among"),
+        ("losses", 'distillation = "kdd"', "losses.distillation must be among"),
+        ("losses", 'distillation = "hint"', "student_layers and teacher_layers must name as many modules"),
+        ("losses", "warmup_epochs = -1", "losses.warmup_epochs must be at least 0. Got -1."),
+        ("compute", 'precision = "fp16"', "compute.precision must be among float32, bf16. Got 'fp16'."),
+        ("measure", "images = -1", "measure.images must be at least 0. Got -1."),
+        ("teacher", 'weights = "abc"', "teacher.weights must be 64 hexadecimal digits. Got 'abc'."),
         ("student.train", "milestones = [2, 1]", "student.train.milestones must be rising, from 1. Got (2, 1)."),
         ("student.train", "milestones = [1, 1]", "student.train.milestones must be rising, from 1. Got (1, 1)."),
         ("losses", "temperature = 0.0", "losses.temperature must be above 0. Got 0.0."),
@@ -198,7 +207,7 @@ def test_wrong_types(table: str, line: str, expected: str, tmp_path: Path) -> No
         ("", "seeds = [1, 1]", "seeds must be at least one, each once. Got [1, 1]."),
         ("", 'methods = ["ce", "ce"]', "methods must be at least one, each once. Got ['ce', 'ce']."),
         ("", 'methods = ["kd-dott"]', "Got 'kd-dott'. Did you mean kd-dot?"),
-        ("", "threads = -1", "threads must be at least 0. Got -1."),
+        ("compute", "threads = -1", "compute.threads must be at least 0. Got -1."),
         ("", "seeds = [-1]", "seeds"),
         ("", 'data = "digit"', "Did you mean digits?"),
         ("student", 'model = "convnet44"', "Did you mean convnet4"),
@@ -279,7 +288,7 @@ optimisations = st.builds(
     momentum=st.floats(0.4, 0.5),
     delta=st.floats(-0.4, 0.4),
     weight_decay=numbers,
-    shift=st.integers(0, 3),
+    augment=st.builds(Augmentation, shift=st.integers(0, 3), flip=st.booleans(), rotate=st.floats(0, 180)),
 )
 losses = st.builds(Losses, temperature=numbers, w_ce=numbers, w_kd=numbers)
 
@@ -296,9 +305,50 @@ def test_any_valid_run_survives_the_round_trip(
     assert digest(found) == digest(run)
 
 
+def test_a_teachers_logits_are_kept_only_where_views_come_again(tmp_path: Path) -> None:
+    text = tiny.RECIPE.replace("threads = 1", "threads = 1\ncache_teacher = true")
+    assert load(text, tmp_path).compute.cache_teacher
+    turned = text.replace("milestones = [1]\naugment = { shift = 1 }", "augment = { rotate = 20 }")
+    assert "compute.cache_teacher must be false with rotate or resized_crop" in faults_of(turned, tmp_path)
+    own = text + '[losses]\ndistillation = "my_losses:contrastive"\n'
+    assert "compute.cache_teacher must be false with 'my_losses:contrastive'" in faults_of(own, tmp_path)
+
+
+def test_changes_are_values_in_place_of_the_files(tmp_path: Path) -> None:
+    path = str(tiny.recipe(tmp_path))
+    plain = load_study(path)
+    found = load_study(
+        path,
+        ["train.epochs=7", "student.train.lr=1e-3", "data=digits", "seeds=[4]", "losses.w_kd=2", "measure.seed=3",
+         "student.train.augment.flip=true", "student.model=my_network:build"],
+    )  # fmt: skip
+    assert (found.teacher.train.epochs, found.student.train.epochs) == (7, 7)
+    assert (found.teacher.train.lr, found.student.train.lr) == (0.05, 0.001)
+    assert (found.seeds, found.losses.w_kd, found.measure.seed) == ((4,), 2.0, 3)
+    assert found.student.train.augment == Augmentation(shift=1, flip=True), "what is beside it stays"
+    assert found.student.model == "my_network:build"
+    assert load_study(path) == plain
+    assert digest(load_study(path, ["student.train.lr=0.05"])) == digest(plain)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("epochs", "a change must be KEY=VALUE, such as train.epochs=10. Got 'epochs'."),
+        ("=3", "a change must be KEY=VALUE, such as train.epochs=10. Got '=3'."),
+        ("student.train.epoch=3", "student.train.epoch is not known. Did you mean epochs?"),
+        ("student.train.epochs=three", "student.train.epochs must be a whole number. Got 'three'."),
+        ("data.name=digits", "data.name must be a value in a table. Got data, which is a value itself."),
+    ],
+)
+def test_changes_with_faults(change: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load_study(str(tiny.recipe(tmp_path)), [change])
+
+
 def test_a_run_with_faults_is_refused(tmp_path: Path) -> None:
     raw = dataclasses.asdict(tiny.config(tmp_path).student_run("ce", 0))
-    raw["method"], raw["threads"] = "kd-dott", -1
+    raw["method"], raw["compute"]["threads"] = "kd-dott", -1
     path = tmp_path / "config.toml"
     path.write_text(tomli_w.dumps(raw))
     with pytest.raises(ConfigError) as caught:

@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from dot import data
-from dot.data.images import batches, generator, shift
+from dot.data.augment import Augmentation, apply, draw
+from dot.data.drawing import generator, shuffled
 
 
 def test_digits_are_the_1797_images_of_scikit_learn(device: torch.device) -> None:
@@ -83,10 +84,14 @@ def shifted(image: Tensor, down: int, right: int) -> Tensor:
     return out
 
 
+def shifted_by(images: Tensor, pixels: int, by: torch.Generator) -> Tensor:
+    return apply(draw(Augmentation(shift=pixels), len(images), by), images)
+
+
 @pytest.mark.parametrize("pixels", [1, 2])
 def test_shift_equals_a_slow_twin_on_each_image(pixels: int, device: torch.device) -> None:
     images = torch.randint(1, 17, (40, 2, 6, 5), dtype=torch.uint8)
-    moved = shift(images.to(device), pixels, generator(3, 1, 4)).cpu()
+    moved = shifted_by(images.to(device), pixels, generator(3, 1, 4)).cpu()
     assert moved.shape == images.shape
     assert moved.dtype == images.dtype
     steps = range(-pixels, pixels + 1)
@@ -103,30 +108,30 @@ def test_shift_equals_a_slow_twin_on_each_image(pixels: int, device: torch.devic
 def test_shifts_are_drawn_evenly() -> None:
     images = torch.zeros(9000, 1, 3, 3, dtype=torch.uint8)
     images[:, 0, 1, 1] = 1
-    counts = shift(images, 1, generator(0, 1, 0))[:, 0].long().sum(0).flatten()
+    counts = shifted_by(images, 1, generator(0, 1, 0))[:, 0].long().sum(0).flatten()
     chi2 = float(((counts - 1000) ** 2 / 1000).sum())
     assert chi2 < 32, "8 degrees of freedom: exceeded once in 10,000 seeds"
 
 
 def test_no_shift_leaves_the_images() -> None:
     images = torch.randint(0, 17, (3, 1, 4, 4), dtype=torch.uint8)
-    assert torch.equal(shift(images, 0, generator(0)), images)
+    assert torch.equal(shifted_by(images, 0, generator(0)), images)
 
 
 def test_the_same_key_draws_the_same_shifts_whatever_the_global_state() -> None:
     images = torch.randint(0, 17, (16, 1, 8, 8), dtype=torch.uint8)
     state = torch.get_rng_state()
-    first = shift(images, 1, generator(0, 1, 2))
+    first = shifted_by(images, 1, generator(0, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(5)
-    assert torch.equal(shift(images, 1, generator(0, 1, 2)), first)
+    assert torch.equal(shifted_by(images, 1, generator(0, 1, 2)), first)
     for key in [(1, 1, 2), (0, 2, 2), (0, 1, 3)]:
-        assert not torch.equal(shift(images, 1, generator(*key)), first)
+        assert not torch.equal(shifted_by(images, 1, generator(*key)), first)
 
 
 @given(n=st.integers(1, 300), size=st.integers(1, 70), seed=st.integers(0, 2**40), epoch=st.integers(1, 500))
 def test_batches_cover_each_example_once(n: int, size: int, seed: int, epoch: int) -> None:
-    found = batches(n, size, seed, epoch)
+    found = shuffled(n, size, seed, epoch)
     assert sorted(torch.cat(found).tolist()) == list(range(n))
     sizes = [len(batch) for batch in found]
     assert len(found) == -(-n // size), "no more steps than whole batches would take"
@@ -136,13 +141,13 @@ def test_batches_cover_each_example_once(n: int, size: int, seed: int, epoch: in
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     state = torch.get_rng_state()
-    first = torch.cat(batches(100, 8, 0, 1))
+    first = torch.cat(shuffled(100, 8, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(5)
-    assert torch.equal(torch.cat(batches(100, 8, 0, 1)), first)
-    assert torch.equal(torch.cat(batches(100, 30, 0, 1)), first), "whatever the size of a batch"
+    assert torch.equal(torch.cat(shuffled(100, 8, 0, 1)), first)
+    assert torch.equal(torch.cat(shuffled(100, 30, 0, 1)), first), "whatever the size of a batch"
     for seed, epoch in [(1, 1), (0, 2), (1, 0), (2, 1)]:
-        assert not torch.equal(torch.cat(batches(100, 8, seed, epoch)), first)
+        assert not torch.equal(torch.cat(shuffled(100, 8, seed, epoch)), first)
 
 
 def test_keys_of_other_lengths_draw_other_numbers() -> None:

@@ -13,14 +13,15 @@ import oracles
 import pytest
 import tiny
 import torch
-from tiny import CPU, digits, networks, train_by_hand, vary
+from tiny import CPU, digits, networks, train_by_hand, trainer_of, vary
 
 from dot import runs
 from dot.config import METHODS, RunConfig
+from dot.distillation import Hinton
 from dot.journal import Journal
 from dot.recording import ConflictRecorder, discard
 from dot.runs import load_checkpoint
-from dot.trainer import Trainer
+from dot.teaching import Teacher
 from landscape import store
 
 Vectors = dict[str, np.ndarray]
@@ -75,13 +76,14 @@ def test_records_equal_gradients_computed_by_hand(
     job = vary(job, method=method)
     data, (student, teacher) = digits(device, 100, 50), networks(device)
     by_hand, state = copy.deepcopy(student), {}
-    recorder = ConflictRecorder(tmp_path, student, teacher, data, job)
-    trainer = Trainer(student, teacher, data, job, recorder)
+    recorder = ConflictRecorder(tmp_path, student, Teacher(teacher), Hinton(4.0), data, job)
+    trainer = trainer_of(student, teacher, data, job, recorder)
     steps, heldout = [], []
     for epoch in (1, 2, 3):
         trainer.run_epoch()
         steps += train_by_hand(job, by_hand, teacher, data, epoch, state)
         heldout.append(heldout_gradients(job, by_hand, teacher, data))
+    recorder.sync()
     recorder.consolidate(tmp_path / "conflict.h5", {"note": "kept", "seed": 5})
     with h5py.File(tmp_path / "conflict.h5") as file:
         assert_records(file, [0, 3, 6, 9], [(flat(s.task), flat(s.distill)) for s in steps[::3]])
@@ -172,6 +174,7 @@ def journal(path: Path, n: int) -> Journal:
     found = Journal(path / "side.jsonl", at="step")
     for record in records(n):
         found.append(record)
+    found.sync()
     return found
 
 
@@ -189,6 +192,7 @@ def test_a_journal_is_cut_back(last: int, tmp_path: Path) -> None:
     found.cut(last)
     assert found.read() == records(4)[: last + 1]
     found.append({"step": last + 1})
+    found.sync()
     assert found.read() == [*records(4)[: last + 1], {"step": last + 1}]
     assert [path.name for path in tmp_path.iterdir()] == ["side.jsonl"]
 
@@ -203,4 +207,5 @@ def test_a_last_line_cut_anywhere_is_left_out(tmp_path: Path) -> None:
     found.path.write_bytes(whole[: second + 20])
     found.cut(1)
     found.append(records(3)[2])
+    found.sync()
     assert found.path.read_bytes() == whole

@@ -35,9 +35,24 @@ LONG = (
 )
 
 
-def child(recipe: Path, root: Path) -> subprocess.Popen[str]:
-    """A process that trains; the teacher is there already."""
-    command = [sys.executable, "-m", "dot", "train", str(recipe), "--method", "kd-dot", "-o", str(root)]
+MARK_TEN_STEPS = """
+import pathlib, sys
+from dot.cli.main import main
+from dot.trainer import Trainer
+plain = Trainer._step
+def marked(self, *arguments):
+    if self.place.step == 10:
+        pathlib.Path("ten").touch()
+    return plain(self, *arguments)
+Trainer._step = marked
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def child(recipe: Path, root: Path, code: str = "") -> subprocess.Popen[str]:
+    """A process that trains, by other code than the command's if it is given; the teacher is there already."""
+    program = ["-c", code] if code else ["-m", "dot"]
+    command = [sys.executable, *program, "train", str(recipe), "--method", "kd-dot", "-o", str(root)]
     return subprocess.Popen(
         [*command, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root
     )
@@ -118,8 +133,8 @@ def test_interrupted_within_an_epoch_it_saves_and_goes_on(number: signal.Signals
     (tmp_path / "stopped").mkdir()
     root = tiny.with_teacher(tmp_path / "stopped")
     folder = root / job.name
-    process = child(recipe, root)
-    wait_for(lambda: lines(folder / "conflict.jsonl") >= 10, process, "the first steps")
+    process = child(recipe, root, MARK_TEN_STEPS)
+    wait_for((root / "ten").exists, process, "the first steps")
     process.send_signal(number)
     out, errors = process.communicate()
     assert process.returncode == 130

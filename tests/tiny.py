@@ -20,26 +20,35 @@ from torch import Tensor, nn
 
 from dot import data as image_sets
 from dot import runs, study
-from dot.config import StudyConfig, load_study
-from dot.data.images import ImageSet, Split, batches, generator, shift
+from dot.config import RunConfig, StudyConfig, load_study
+from dot.data.augment import apply, draw
+from dot.data.drawing import generator, shuffled
+from dot.data.images import ImageSet, Split
+from dot.distillation import Hinton
+from dot.teaching import Teacher
+from dot.trainer import Recorder, Trainer
 
 RECIPE = """
 name = "tiny"
 data = "digits"
 methods = ["ce", "kd-sgd", "kd-dot"]
-threads = 1
 seeds = [0, 1]
 
 [teacher]
 model = "resnet8"
 [teacher.train]
 epochs = 1
+augment = { shift = 1 }
 
 [student]
 model = "convnet4"
 [student.train]
 epochs = 2
 milestones = [1]
+augment = { shift = 1 }
+
+[compute]
+threads = 1
 
 [record]
 every = 4
@@ -171,6 +180,19 @@ def numbers_of(model: nn.Module, teacher: nn.Module | None, data: ImageSet, spli
     return {name: total / len(split) for name, total in sums.items()}
 
 
+def trainer_of(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    data: ImageSet,
+    job: RunConfig,
+    recorder: Recorder | None = None,
+) -> Trainer:
+    """A trainer with a teacher that is asked each time."""
+    if teacher is None:
+        return Trainer(student, None, None, data, job, recorder)
+    return Trainer(student, Teacher(teacher), Hinton(job.losses.temperature), data, job, recorder)
+
+
 @dataclass
 class Step:
     """One step of `train_by_hand`, before its update."""
@@ -178,6 +200,7 @@ class Step:
     rate: float
     task: dict[str, Tensor]
     distill: dict[str, Tensor]
+    sums: dict[str, float]
     buffers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
@@ -191,20 +214,25 @@ def train_by_hand(job: Any, model: nn.Module, teacher: nn.Module, data: ImageSet
     teacher.eval()
     model.train()
     steps = []
-    for i, chosen in enumerate(batches(len(data.train), use.batch_size, job.seed, epoch)):
+    for i, chosen in enumerate(shuffled(len(data.train), use.batch_size, job.seed, epoch)):
         rate = use.lr
         for milestone in use.milestones:
             if epoch > milestone:
                 rate *= use.gamma
         chosen = chosen.to(data.train.labels.device)
-        inputs = normalised(shift(data.train.images[chosen], use.shift, generator_of(job.seed, epoch, i)))
+        views = draw(use.augment, len(chosen), generator_of(job.seed, epoch, i))
+        inputs = normalised(apply(views, data.train.images[chosen]))
         logits = model(inputs)
         ce = each_ce(logits, data.train.labels[chosen]).mean()
         with torch.no_grad():
             expected = teacher(inputs)
         kd = each_kd(logits, expected, w.temperature).mean()
         task, distill = _gradients(w.w_ce * ce, model), _gradients(w.w_kd * kd, model)
-        steps.append(Step(rate, task, distill, {k: {n: b.clone() for n, b in v.items()} for k, v in state.items()}))
+        sums = {"ce": float(ce.detach()) * len(chosen), "kd": float(kd.detach()) * len(chosen)}
+        sums["accuracy"] = int((logits.argmax(1) == data.train.labels[chosen]).sum())
+        steps.append(
+            Step(rate, task, distill, sums, {k: {n: b.clone() for n, b in v.items()} for k, v in state.items()})
+        )
         with torch.no_grad():
             if job.method == "kd-dot":
                 _dot_step(model, task, distill, state, use, rate)
