@@ -18,7 +18,6 @@ from typing import Annotated, Any, TypeVar
 import tomli_w
 
 from dot import data, models
-from dot.data.augment import Augmentation
 
 METHODS = {"ce": "CE", "kd-sgd": "KD+SGD", "kd-dot": "KD+DOT"}
 """Training methods and how they are written in figures."""
@@ -77,6 +76,7 @@ AtLeastTwo = Annotated[int, Must("at least 2", lambda v: v >= 2)]
 Odd = Annotated[int, Must("odd and at least 3, so that 0 is on the grid", lambda v: v >= 3 and v % 2 == 1)]
 AboveZero = Annotated[float, Must("above 0", lambda v: v > 0)]
 NotNegative = Annotated[float, Must("at least 0", lambda v: v >= 0)]
+Degrees = Annotated[float, Must("0 to 180 degrees", lambda v: 0 <= v <= 180)]
 Share = Annotated[float, Must("above 0 and at most 1", lambda v: 0 < v <= 1)]
 Momentum = Annotated[float, Must("at least 0 and below 1", lambda v: 0 <= v < 1)]
 Name = Annotated[str, Must("letters, digits, '-' and '_' alone", lambda v: v.replace("-", "_").isidentifier())]
@@ -95,6 +95,27 @@ Data = Annotated[str, ImageSetName()]
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """What is done to an image each time it is seen, in this order: resized crop, rotation, shift, flip."""
+
+    shift: Count = 0
+    """Moved by up to this many pixels in both directions, black coming in (pad and crop)."""
+    flip: bool = False
+    """Mirrored left to right, one time in two."""
+    rotate: Degrees = 0.0
+    """Turned by up to this many degrees either way."""
+    resized_crop: bool = False
+    """A rectangle of 8 to 100 % of the area and a ratio of 3/4 to 4/3 is brought to the whole size."""
+
+    @property
+    def views(self) -> int | None:
+        """In how many ways an image can be seen; None where they are without number."""
+        if self.rotate > 0 or self.resized_crop:
+            return None
+        return (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
+
+
+@dataclass(frozen=True)
 class Optimisation:
     """How a network is trained: SGD with step decay, and DOT's ``delta`` where the method uses it."""
 
@@ -109,7 +130,6 @@ class Optimisation:
     delta: float = 0.075
     weight_decay: NotNegative = 5e-4
     augment: Augmentation = field(default_factory=Augmentation)
-    """How each image is changed each time it is seen."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""

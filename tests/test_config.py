@@ -13,9 +13,10 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dot import data, models
+from dot import data, distillation, models
 from dot.config import (
     METHODS,
+    Augmentation,
     ConfigError,
     Losses,
     Optimisation,
@@ -27,7 +28,6 @@ from dot.config import (
     load_study,
     to_toml,
 )
-from dot.data.augment import Augmentation
 
 SHIPPED = sorted(
     entry.name.removesuffix(".toml")
@@ -182,7 +182,12 @@ def test_wrong_types(table: str, line: str, expected: str, tmp_path: Path) -> No
         ("student.train", "gamma = 1.5", "student.train.gamma must be above 0 and at most 1. Got 1.5."),
         ("student.train", "warmup_epochs = -1", "student.train.warmup_epochs must be at least 0. Got -1."),
         ("student.train", "weight_decay = -0.1", "student.train.weight_decay must be at least 0. Got -0.1."),
-        ("student.train", "augment = { shift = -1 }", "student.train.augment.shift must be at least 0 pixels. Got -1."),
+        ("student.train", "augment = { shift = -1 }", "student.train.augment.shift must be at least 0. Got -1."),
+        (
+            "student.train",
+            "augment = { rotate = 181 }",
+            "student.train.augment.rotate must be 0 to 180 degrees. Got 181.0.",
+        ),
         ("student.train", "augment = { flip = 1 }", "student.train.augment.flip must be true or false. Got 1."),
         ("student", 'model = "my_network:"', "student.model must be among"),
         ("losses", 'distillation = "kdd"', "losses.distillation must be among"),
@@ -344,6 +349,14 @@ def test_changes_are_values_in_place_of_the_files(tmp_path: Path) -> None:
 def test_changes_with_faults(change: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(expected)):
         load_study(str(tiny.recipe(tmp_path)), [change])
+
+
+def test_the_distillation_losses_are_those_that_ship(tmp_path: Path) -> None:
+    for name in distillation.names():
+        layers = 'student_layers = ["conv2"]\nteacher_layers = ["layer3"]\n'
+        found = load(tiny.RECIPE + f'[losses]\ndistillation = "{name}"\n{layers}', tmp_path)
+        assert found.losses.distillation == name
+    assert ", ".join(distillation.names()) in faults_of(tiny.RECIPE + '[losses]\ndistillation = "?"\n', tmp_path)
 
 
 def test_a_run_with_faults_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from dot import data
-from dot.data.augment import Augmentation, apply, draw
+from dot.config import Augmentation
+from dot.data.augment import apply, draw
 from dot.data.drawing import generator, shuffled
 
 

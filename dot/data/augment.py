@@ -14,41 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dot.config import Augmentation
 from dot.data.drawing import upload
 
 _AREA = (0.08, 1.0)
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What is done to an image, in this order: resized crop, rotation, shift, flip.
-
-    Attributes:
-        shift: Moved by up to this many pixels in both directions, black coming in (pad and crop).
-        flip: Mirrored left to right, one time in two.
-        rotate: Turned by up to this many degrees either way.
-        resized_crop: A rectangle of 8 to 100 % of the area and a ratio of 3/4 to 4/3 is brought to the whole size.
-    """
-
-    shift: int = 0
-    flip: bool = False
-    rotate: float = 0.0
-    resized_crop: bool = False
-
-    def faults(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        shift = [] if self.shift >= 0 else [f"shift must be at least 0 pixels. Got {self.shift}."]
-        turn = [] if 0 <= self.rotate <= 180 else [f"rotate must be 0 to 180 degrees. Got {self.rotate}."]
-        return shift + turn
-
-    @property
-    def views(self) -> int | None:
-        """In how many ways an image can be seen; None where they are without number."""
-        if self.rotate > 0 or self.resized_crop:
-            return None
-        return (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
 
 
 @dataclass(frozen=True)
@@ -77,7 +48,7 @@ class Views:
 
     @property
     def numbers(self) -> Tensor | None:
-        """Which of `Augmentation.views` each image is seen in, int64 ``[N]`` from 0; None without draws."""
+        """Which of `dot.config.Augmentation.views` each image is seen in, int64 ``[N]`` from 0; None without draws."""
         side = 2 * self.pixels + 1
         number = None if self.shifts is None else self.shifts[:, 0] * side + self.shifts[:, 1]
         if self.flips is None:
