@@ -12,7 +12,6 @@ from plotly.graph_objects import Figure as Page
 
 import landscape as ls
 from dot.config import METHODS
-from dot.outcome import Student, table
 from dot.runs import Run
 from landscape import report, store
 from landscape.progress import bar
@@ -159,7 +158,7 @@ def draw(
     title: str,
     summary: str,
     groups: Group,
-    students: Sequence[Student],
+    table: Sequence[Sequence[str]],
     details: Mapping[str, str],
     page: Path,
     folder: Path | None = None,
@@ -170,7 +169,7 @@ def draw(
         title: Heading of the page.
         summary: Its first paragraphs.
         groups: Measured runs.
-        students: Their numbers.
+        table: Their numbers, as `dot.outcome.table` gives them.
         details: Text to unfold, by heading.
         page: The report.
         folder: Where given, each figure is written there too: PDF and PNG, and a page for the one in 3-D.
@@ -188,7 +187,7 @@ def draw(
                 _write_figure(figure, folder / picture.name)
             sections.append(Section(picture.title, picture.meaning, figure))
             progress.update()
-        heading, *rows = table(students)
+        heading, *rows = table
         report.write(page, report.page(title, summary, Table(_CAPTION, heading, rows), sections, details))
 
 

@@ -88,7 +88,7 @@ def reproduce(
         f"Study {config.name}: what distillation and DOT do to a student",
         summary(config, found),
         gallery.by_method(students),
-        found.students,
+        outcome.table(found.students, config.paper),
         {
             "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
             "Configuration (TOML)": to_toml(config),
@@ -176,14 +176,15 @@ def _teacher_numbers(run: Run) -> Student:
 def summary(config: StudyConfig, found: Outcome) -> str:
     """What was done, in paragraphs of text."""
     methods = ", ".join(METHODS[method] for method in config.methods)
+    use = config.measure
+    images = f"{use.images:,} drawn" if use.images else "all"
     return (f"{config.note}\n\n" if config.note else "") + (
         f"A {config.teacher.model} teacher ({found.teacher.numbers['accuracy']:.2f} % on the test images) and "
         f"{config.student.model} students trained with {methods}, on {config.data}, {len(config.seeds)} seeds each. "
         "For a seed, methods share the initial weights, the order of the data and the schedule.\n\n"
-        f"Surfaces: {config.measure.plane_points} x {config.measure.plane_points} cells, and "
-        f"{config.measure.directions} lines of {config.measure.line_points} points a student, over all training "
-        "images in eval mode. A few seeds of a small network show how the methods behave here; they do not rank "
-        "them in general."
+        f"Surfaces: {use.plane_points} x {use.plane_points} cells, and {use.directions} lines of {use.line_points} "
+        f"points a student, over {images} training images in eval mode. A few seeds of a small network show how the "
+        "methods behave here; they do not rank them in general."
     )
 
 

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +23,7 @@ import tiny
 import torch
 from tiny import CPU, RECIPE
 
-import dot.cli.reproduce
-import dot.cli.train
+import dot.cli._shared
 from dot.cli import main
 from dot.cli.main import VERBS, module_of
 from dot.config import Network, StudyConfig, load_study
@@ -194,9 +193,9 @@ def test_the_console_command_is_the_module(tmp_path: Path) -> None:
 # Examples
 
 
-def shrunk(recipe: str) -> StudyConfig:
+def shrunk(recipe: str, changes: Sequence[str] = ()) -> StudyConfig:
     """A shipped study with an epoch each, and small networks: its full form is the work of minutes."""
-    whole = load_study(recipe)
+    whole = load_study(recipe, changes)
     if recipe != "digits":
         return whole
     network = Network("convnet4", replace(whole.student.train, epochs=1, milestones=()))
@@ -206,8 +205,7 @@ def shrunk(recipe: str) -> StudyConfig:
 
 def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which a user would; what an example reads was made by the one before it."""
-    monkeypatch.setattr(dot.cli.train, "load_study", shrunk)
-    monkeypatch.setattr(dot.cli.reproduce, "load_study", shrunk)
+    monkeypatch.setattr(dot.cli._shared, "load_study", shrunk)
 
     def after_train() -> None:
         shutil.copytree("runs", "quick/runs", ignore=shutil.ignore_patterns("*convnet4*"))  # students, trained once

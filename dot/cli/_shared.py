@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from dot import importing
+from dot.config import StudyConfig, load_study
 
 if TYPE_CHECKING:
-    from dot.config import StudyConfig
     from landscape import Problem
 
 Output = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
@@ -65,8 +65,6 @@ class Trained(Common):
             FileNotFoundError: The recipe or the checkpoint is not there.
             ConfigError: The recipe or a change has faults.
         """
-        from dot.config import load_study
-
         find_beside_user()  # networks and losses by module:function
         config = load_study(recipe, self.changes)
         if self.teacher is None:
