@@ -129,7 +129,7 @@ class Plain:
                 before = self.buffers[name].get(p)
                 self.buffers[name][p] = gradient if before is None else momentum * before + gradient
                 change += self.buffers[name][p]
-            p -= use.lr * change
+            p.sub_(use.lr * change)
 
 
 def change_of(model: nn.Module, step: Callable[[], None]) -> Tensor:

@@ -1,6 +1,6 @@
 """Runs a study and keeps its figures, numbers and a manifest in figures/<name>: the digits, or a recipe that is named.
 
-Of the digits the table in the README is written too. The study itself is kept in studies/<name>, so that a second call
+The tables in README.md and docs/ are written too. The study itself is kept in studies/<name>, so that a second call
 goes on, or only copies. Needs a clean checkout, so that the commit in the manifest is the code that made the figures.
 """
 
@@ -10,13 +10,13 @@ import argparse
 import hashlib
 import json
 import logging
-import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
+
+import fill_tables
 
 from dot import devices, outcome, study
 from dot.config import digest, load_study, to_toml
@@ -40,10 +40,8 @@ def main() -> None:
     for picture in sorted((folder / "figures").glob("*.p[dn][fg]")):  # the 3-D page is too large to keep
         shutil.copy(picture, target / picture.name)
     (target / "study.toml").write_text(to_toml(config))
-    table = outcome.as_text(outcome.table(found.students, config.paper)) + "\n"
-    (target / "table.txt").write_text(table)
-    if config.name == "digits":
-        update_readme(table)
+    (target / "table.txt").write_text(outcome.as_text(outcome.table(found.students, config.paper)) + "\n")
+    fill_tables.main()
     (target / "study.json").write_text(found.to_json())
     manifest: dict[str, Any] = {
         "command": f"python scripts/{command_line()}",
@@ -63,18 +61,10 @@ def main() -> None:
     print(f"{len(manifest['files'])} files in {target.relative_to(ROOT)}")
 
 
-def update_readme(table: str) -> None:
-    """Put the table between its marks, as a block of code."""
-    readme = ROOT / "README.md"
-    marks = r"(<!-- table: figures/digits/table.txt -->\n).*?(<!-- end of table -->)"
-    block = "\n" + textwrap.indent(table, "    ") + "\n"
-    readme.write_text(re.sub(marks, lambda m: m[1] + block + m[2], readme.read_text(), flags=re.S))
-
-
 def clean_commit() -> str:
     """The commit of the checkout; refused where tracked files differ from it."""
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md"],
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md", ":!docs"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     if changed:
