@@ -10,8 +10,12 @@ from types import FrameType
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt(alone: bool = True) -> Iterator[Callable[[], bool]]:
     """Inside, the first SIGINT or SIGTERM is only remembered; a second one interrupts at once.
+
+    Args:
+        alone: Without other processes. Under torchrun, False, one Ctrl-C may come twice, from the terminal and from
+            torchrun, which itself ends who has not stopped after half a minute: every signal is only remembered.
 
     Yields:
         A function that tells whether a signal has come. Outside the main thread signals are left alone.
@@ -23,7 +27,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if asked and alone:
             raise KeyboardInterrupt
         asked = True
 
