@@ -10,13 +10,15 @@ import torch
 def pick(name: str) -> torch.device:
     """The device of a name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the best that is there.
 
-    Under torchrun and srun ``auto`` gives each local rank a GPU of its own, in turn where there are fewer.
+    Under torchrun and srun ``auto`` and ``cuda`` give each local rank a GPU of its own, in turn where there are fewer.
 
     Raises:
         ValueError: The name is unknown, or that device is not there; nothing falls back to the CPU silently.
     """
-    if name == "auto":
-        name = _gpu() if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        name = _gpu()
+    elif name == "auto":
+        name = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):

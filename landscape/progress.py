@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 def bar(total: int, label: str, unit: str = "it") -> tqdm[Any]:
     """A bar of ``total`` steps to ``update``; silent without a terminal and on every rank but the first."""
-    hidden = not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
+    other_rank = "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
+    hidden = other_rank or not sys.stderr.isatty()
     columns = shutil.get_terminal_size().columns  # 80 on a terminal that does not know its size
     return tqdm(
         total=total, desc=label, unit=unit, file=sys.stderr, disable=hidden, delay=1, leave=False, ncols=columns

@@ -67,10 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options is None:
         return status
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dot").setLevel(logging.INFO)
+    speaks = "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"  # under torchrun one for all
+    logging.getLogger("dot").setLevel(logging.INFO if speaks else logging.WARNING)
     try:
         reply = module.run(options)
-        if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        if speaks:
             print(to_json(reply.data) if options.json else reply.text, flush=True)
     except KeyboardInterrupt:
         kept = "What was finished is kept: run the same command to go on." if verb in RESUMED else "Run it again."
