@@ -94,7 +94,8 @@ class Trainer:
         world: The processes that train together, each with a part of every batch.
 
     Raises:
-        ValueError: The method distils and there is no teacher, or the data have classes that a network lacks.
+        ValueError: The method distils and there is no teacher, the data have classes that a network lacks, or there
+            are more processes than images in a batch.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Trainer:
         self._device = data.test.labels.device
         self._precision = torch.bfloat16 if config.compute.precision == "bf16" else torch.float32
         self._check_classes()
+        self._check_parts()
 
     def state(self) -> dict[str, Any]:
         """Everything that training needs to go on from here, of plain containers and tensors."""
@@ -219,6 +221,14 @@ class Trainer:
                     f"Got the shape {list(logits.shape)} for one image: build or train it for this data."
                 )
 
+    def _check_parts(self) -> None:
+        smallest = len(self.data.train) // -(-len(self.data.train) // self.config.train.batch_size)
+        if smallest < self.world.size:
+            raise ValueError(
+                f"train.batch_size must give each process an image of every batch. Got {self.world.size} processes "
+                f"for batches of {smallest} images: start fewer, or raise it."
+            )
+
     def _step(self, batch: Batch, epoch: int, unchecked: list[Tensor]) -> dict[str, Tensor]:
         """Update the weights; returns what is to be added up, and leaves the loss to be checked later."""
         place, recorder = self.place, self.recorder
@@ -232,23 +242,18 @@ class Trainer:
         if recorder is not None and recorded:
             recorder.step(place.step, losses, self.strategy.optimizer)
         norms = self.strategy.step(losses, self._share_of_distillation(epoch))
-        needed = {name: losses[name].detach() for name in self.strategy.needs}
-        unchecked.append(torch.stack([*needed.values(), norms["total"]]).sum())
-        return {
-            **{f"train/{name}": loss * batch.whole for name, loss in needed.items()},
-            "train/accuracy": _right(student, labels),
-            **{f"grad_norm/{name}": norm for name, norm in norms.items()},
-        }
+        mine = {f"train/{name}": losses[name].detach() * batch.whole for name in self.strategy.needs}
+        mine["train/accuracy"] = _right(student, labels)
+        sums = dict(zip(mine, self.world.total(list(mine.values())), strict=True))
+        unchecked.append(torch.stack([*sums.values(), norms["total"]]).sum())
+        return sums | {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
     def _numbers(self, steps: int) -> dict[str, dict[str, float]]:
         """Means of the epoch's sums, by kind: ``train`` over its images and ``grad_norm`` over its steps."""
-        names = list(self.place.sums)
-        of_all = dict(zip(names, self.world.total([self.place.sums[name] for name in names]), strict=True))
         found: dict[str, dict[str, float]] = {"train": {}, "grad_norm": {}}
-        for name, mine in self.place.sums.items():
+        for name, total in self.place.sums.items():
             kind, _, key = name.partition("/")
-            total = of_all[name] / len(self.data.train) if kind == "train" else mine / steps  # norms are of all already
-            found[kind][key] = float(total)
+            found[kind][key] = float(total / (len(self.data.train) if kind == "train" else steps))
         return found
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
