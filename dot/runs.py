@@ -281,8 +281,7 @@ def train(
         RuntimeError: Another process of the world has ended.
     """
     run = _claim(config, Path(root)) if world.first else Run(Path(root) / config.name, config)
-    world.wait()
-    if run.done:
+    if world.any(world.first and run.done):
         if world.first:
             discard(run.path)  # what a process killed after its last write has left
         return run
@@ -320,6 +319,11 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
     trainer = Trainer(model, teacher, distillation, data, config, recorder, world)
     metrics = Journal(run.path / "metrics.jsonl", at="epoch")
     _go_on(run, trainer)
+    if not world.same(trainer.place.step):
+        raise RuntimeError(
+            f"all processes must go on from the same checkpoint of {run.path}. Got others at other steps: they need a "
+            "file system that all of them share."
+        )
     if world.first:
         metrics.cut(trainer.place.epoch)
         if recorder is not None:
@@ -334,7 +338,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
             _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
         _save(run, trainer.state())
 
-    with deferred_interrupt() as stop, bar(config.train.epochs, label, "epoch") as progress:
+    with deferred_interrupt(alone=world.size == 1) as stop, bar(config.train.epochs, label, "epoch") as progress:
         progress.update(trainer.place.epoch)
         while trainer.place.epoch < config.train.epochs:
             numbers = trainer.run_epoch(stop)
@@ -348,6 +352,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
             if world.first:
                 _attempt(save, run, trainer, ends=ends)
             if stopping:
+                world.wait()  # torchrun ends all as soon as one has ended
                 raise KeyboardInterrupt
     if world.first:
         _finish(run, model, distillation, recorder, environment)
