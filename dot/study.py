@@ -69,7 +69,7 @@ def reproduce(
         run = runs.train(job, root, device, label=name, world=world)
         _log(3 + 2 * i, steps, f"measure {name}")
         with thread_count(config.compute.threads):
-            measure(run, config.measure, device, name)
+            measure(run, config.measure, device, name, world)
         students.append(run)
     _log(steps, steps, "figures and report")
     found = Outcome(
@@ -116,7 +116,13 @@ def _claim(folder: Path, config: StudyConfig) -> None:
     write_whole(settings, to_toml(config).encode())
 
 
-def measure(run: Run, use: Measuring, device: torch.device, label: str) -> None:
+def measure(
+    run: Run,
+    use: Measuring,
+    device: torch.device,
+    label: str,
+    world: World = World(),  # noqa: B008 (frozen)
+) -> None:
     """Surfaces of a trained student on its training images: a plane, and a bundle of lines for flatness.
 
     Both are random and filter-normalised; the directions of all students come from the same seed.
@@ -124,18 +130,25 @@ def measure(run: Run, use: Measuring, device: torch.device, label: str) -> None:
     problem = runs.problem(run.path, "train", device, use.images, use.seed)
     plane = ls.directions.random(problem.model, n=2, seed=use.seed)
     axis = (-use.plane_extent, use.plane_extent, use.plane_points)
-    _surface(problem, plane, ls.Grid2D(axis, axis), run.path / "surface.h5", f"surface of {label}")
+    _surface(problem, plane, ls.Grid2D(axis, axis), run.path / "surface.h5", f"surface of {label}", world)
     bundle = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
     line = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
-    _surface(problem, bundle, line, run.path / "lines.h5", f"lines of {label}")
+    _surface(problem, bundle, line, run.path / "lines.h5", f"lines of {label}", world)
 
 
 def _surface(
-    problem: ls.Problem, directions: ls.directions.Directions, grid: ls.Grid1D | ls.Grid2D, out: Path, label: str
+    problem: ls.Problem,
+    directions: ls.directions.Directions,
+    grid: ls.Grid1D | ls.Grid2D,
+    out: Path,
+    label: str,
+    world: World,
 ) -> None:
     """Measure a surface, or this process's part of it; the first process puts the parts together."""
-    part = parallel.detect() if parallel.together() and not out.exists() else Part()
-    ls.evaluate(problem, directions, grid, out=out, shard=str(part), label=label)
+    known = store.load_surface(out) if out.exists() else None
+    finished = world.any(world.first and known is not None and known.complete)
+    part = Part() if finished else Part(world.rank, world.size)
+    ls.evaluate(problem, directions, grid, out=out, reuse=None if part.whole else known, shard=str(part), label=label)
     if not part.whole:
         parallel.gather(out, part, Part())
 
