@@ -104,7 +104,7 @@ def late():
     return problem()
 '''
 
-_OTHERS_START = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_", "HDF5_USE_FILE_LOCKING")
+_OTHERS_START = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "TORCHELASTIC_", "SLURM_", "HDF5_USE_FILE_LOCKING")
 """Of the environment that the tests were started in: what a child must not know of."""
 
 
@@ -167,21 +167,34 @@ class Server:
 
     Args:
         scratch: A folder for what the children print.
+        modules: To import besides, so that no child has to.
         more: Of the environment of all of them.
     """
 
-    def __init__(self, scratch: Path, **more: str) -> None:
+    def __init__(self, scratch: Path, *modules: str, **more: str) -> None:
         self._scratch, self._count, self._children = scratch, 0, list[Child]()
-        command = [sys.executable, "-c", "import processes; processes.serve()"]
+        command = [sys.executable, "-c", "import processes; processes.serve()", *modules]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(**more))
 
-    def start(self, command: str | list[str], folder: Path, *, bound: bool = False, **more: str) -> Child:
-        """Start a command line in a folder, with more in its environment; `bound` by rights, also where root is not."""
+    def start(
+        self,
+        command: str | list[str],
+        folder: Path,
+        *,
+        bound: bool = False,
+        entry: str = "dot.cli.main:main",
+        **more: str,
+    ) -> Child:
+        """Start a command line in a folder, with more in its environment; `bound` by rights, also where root is not.
+
+        `entry` is the ``module:function`` that takes its words and returns the exit status.
+        """
         self._count += 1
         said = self._scratch / str(self._count)
         words = command.split() if isinstance(command, str) else list(map(str, command))
-        pid = self.ask({"words": words, "folder": str(folder), "said": str(said), "bound": bound, "more": more})
+        asked = {"words": words, "folder": str(folder), "said": str(said), "bound": bound, "entry": entry, "more": more}
+        pid = self.ask(asked)
         self._children.append(Child(self, pid, said))
         return self._children[-1]
 
@@ -212,7 +225,15 @@ class Server:
 
 def serve() -> None:
     """What the server does: a line in, a process or its end out."""
-    for name in ("dot.cli.main", "dot.cli.surface", "dot.cli.merge", "dot.plain", "landscape", "landscape.parallel"):
+    for name in (
+        "dot.cli.main",
+        "dot.cli.surface",
+        "dot.cli.merge",
+        "dot.plain",
+        "landscape",
+        "landscape.parallel",
+        *sys.argv[1:],
+    ):
         importlib.import_module(name)
     for line in sys.stdin:
         question = json.loads(line)
@@ -227,7 +248,7 @@ def serve() -> None:
 
 def _become(question: dict[str, Any]) -> None:
     """Be the process of a command line, to its end."""
-    from dot.cli.main import PROGRAM, main
+    from dot.cli.main import PROGRAM
 
     status = 70
     try:
@@ -240,9 +261,12 @@ def _become(question: dict[str, Any]) -> None:
         if question["bound"]:
             _give_up_capabilities()
         sys.argv = [PROGRAM, *question["words"]]
-        status = main(question["words"])
+        module, _, function = question["entry"].partition(":")
+        status = getattr(importlib.import_module(module), function)(question["words"])
         sys.stdout.flush()
         sys.stderr.flush()
+    except SystemExit as stop:
+        status = int(stop.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -257,11 +281,11 @@ def _give_up_capabilities() -> None:
 
 
 @contextmanager
-def serving(scratch: Path, **more: str) -> Iterator[Server]:
+def serving(scratch: Path, *modules: str, **more: str) -> Iterator[Server]:
     """A `Server` for as long as it is needed."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork")
-    server = Server(scratch, **more)
+    server = Server(scratch, *modules, **more)
     try:
         yield server
     finally:
