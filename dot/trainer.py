@@ -115,6 +115,7 @@ class Trainer:
         if teacher is None and "kd" in self.strategy.needs:
             raise ValueError(f"teacher must be a network for method {config.method!r}. Got none.")
         self.place = Place()
+        self._taught: list[Outputs] = []
         self._student_layers = distillation.student_layers if distillation is not None else ()
         self._device = data.test.labels.device
         self._precision = torch.bfloat16 if config.compute.precision == "bf16" else torch.float32
@@ -197,16 +198,27 @@ class Trainer:
         split, was_training = self.data.test, self.model.training
         self.model.eval()
         sums: dict[str, Tensor] = {}
-        for batch in self._share_of(split):
-            student, labels = self._observe(batch.inputs), split.labels[upload(batch.indices, self._device)]
+        for i, batch in enumerate(self._share_of(split)):
+            student = observe(self.model, self._student_layers, batch.inputs)
+            labels = split.labels[upload(batch.indices, self._device)]
             found = {"ce": cross_entropy(student.logits, labels, reduction="sum"), "accuracy": _right(student, labels)}
             if self.teacher is not None and self.distillation is not None:
-                found["kd"] = self.distillation(student, self.teacher(batch.inputs), labels).sum()
+                found["kd"] = self.distillation(student, self._on_test(i, batch.inputs), labels).sum()
             for name, value in found.items():
                 sums[name] = sums[name] + value if name in sums else value
         self.model.train(was_training)
         totals = self.world.total(list(sums.values()))
         return {name: float(total) / len(split) for name, total in zip(sums, totals, strict=True)}
+
+    def _on_test(self, i: int, inputs: Tensor) -> Outputs:
+        """What the teacher gives for a batch of test images: logits are kept for the next epochs, features are not."""
+        assert self.teacher is not None
+        if i < len(self._taught):
+            return self._taught[i]
+        found = self.teacher(inputs)
+        if not found.features:
+            self._taught.append(found)
+        return found
 
     @torch.no_grad()
     def _check_classes(self) -> None:

@@ -133,7 +133,8 @@ def test_a_disk_that_gets_full(root: Path, tmp_path: Path) -> None:
         "        real(self, array)\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "    cache.Cache._allocate = allocate\n"
-        "    cache.ProcessPoolExecutor = lambda *a: __import__('concurrent.futures').futures.ThreadPoolExecutor(1)",
+        "    from dot.data import pool\n"
+        "    pool.ProcessPoolExecutor = lambda *a: __import__('concurrent.futures').futures.ThreadPoolExecutor(1)",
     )
     process = start(tmp_path, limited)
     _, err = process.communicate(timeout=60)

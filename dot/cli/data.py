@@ -1,8 +1,9 @@
 """List, fetch, verify and describe image sets.
 
 list: every set and where it lies. fetch: download and decode one, so that training starts at once. verify: read every
-byte of one and compare digests. info: what one holds, and how a study names it. Sets lie in the folder that the
-environment variable DOT_DATA names, else in the user's cache folder; an image folder there is the set folder:NAME.
+byte of one, compare digests, decode what is decoded when it is seen. info: what one holds, and how a study names it.
+Sets lie in the folder that the environment variable DOT_DATA names, else in the user's cache folder; an image folder
+there is the set folder:NAME.
 """
 
 from __future__ import annotations

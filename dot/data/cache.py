@@ -18,10 +18,8 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property, reduce
-from multiprocessing import get_context
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -33,17 +31,18 @@ from PIL import __version__ as pillow
 from torch import Tensor
 
 from dot.data.archives import sha256
-from dot.data.decoding import Chunk, decode, decode_chunk, read, read_record, start_worker
+from dot.data.corrupt import complaint
+from dot.data.decoding import Chunk, decode, decode_chunk, read, read_record
 from dot.data.disk import alone, write_whole
 from dot.data.images import ImageSet, Split
 from dot.data.listing import Listing
+from dot.data.pool import as_done, decoders
 from dot.data.sources import root
 
 CHUNK = 512
 """Images that a worker decodes at a time, at most."""
 _CHUNK_BYTES = 2**24
-_NAMED = 5
-"""Corrupt images that a message names; it counts them all."""
+_REMEDY = "Mend or remove them; a set named folder:... can leave them out by ',skip-corrupt' in its name."
 
 log = logging.getLogger(__name__)
 
@@ -82,19 +81,9 @@ class Cache:
         """
         if self.ready:
             return
-        pool = ProcessPoolExecutor(_workers(), get_context("spawn"), start_worker)
-        try:
-            pool.submit(int).result()  # a script that its own workers run again fails here, before it waits for itself
-            with alone(self.folder):
-                if not self.ready:
-                    self._make(pool)
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "the processes that decode images must start and stay. One ended: run dot-landscape data fetch first, "
-                "or put the script that loads the images under if __name__ == '__main__'. Else memory ran out."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with decoders() as pool, alone(self.folder):
+            if not self.ready:
+                self._make(pool)
 
     def image_set(
         self,
@@ -117,7 +106,7 @@ class Cache:
         """
         about = self.about
         if about["corrupt"] and not skip_corrupt:
-            raise ValueError(self._complaint(about["corrupt"]))
+            raise ValueError(complaint(self.listing.base, len(self.listing.pictures), about["corrupt"], _REMEDY))
         images = torch.from_numpy(np.load(self.folder / "images.npy", mmap_mode="c"))
         labels = torch.from_numpy(np.load(self.folder / "labels.npy"))
         n = len(self.listing.train)
@@ -175,7 +164,7 @@ class Cache:
         if len(todo) < len(chunks):
             log.info("going on: %d of %d chunks are there", len(chunks) - len(todo), len(chunks))
         running = [pool.submit(decode_chunk, chunk) for chunk in todo]
-        for done, future in enumerate(as_completed(running), 1):
+        for future in as_done(running):
             try:
                 future.result()
             except OSError as error:
@@ -183,8 +172,6 @@ class Cache:
                     f"{self.folder} cannot be written: {error.strerror or error}. Free some space and do it again: "
                     "what was decoded is kept."
                 ) from error
-            if done * 10 // len(todo) > (done - 1) * 10 // len(todo) and len(todo) >= 10:
-                log.info("%d %% decoded", done * 100 // len(todo))
 
     def _allocate(self, array: Path) -> None:
         """Make the empty array, unless it is there from an earlier attempt.
@@ -278,15 +265,6 @@ class Cache:
                 log.info("removing %s: its files have changed", old)
                 shutil.rmtree(old)
 
-    def _complaint(self, corrupt: dict[str, str]) -> str:
-        named = [f"{self.listing.base / member} ({fault})" for member, fault in list(corrupt.items())[:_NAMED]]
-        more = f" and {len(corrupt) - _NAMED} more" if len(corrupt) > _NAMED else ""
-        return (
-            f"each of the {len(self.listing.pictures):,} images must be whole. Got {len(corrupt)} that cannot be "
-            f"decoded: {', '.join(named)}{more}. Mend or remove them; a set named folder:... can leave them out by "
-            "',skip-corrupt' in its name."
-        )
-
 
 def _whole(images: Tensor, labels: Tensor) -> Split:
     """A part of the set without what could not be decoded."""
@@ -302,7 +280,3 @@ def _npy(array: NDArray[np.int64]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -120,10 +120,8 @@ def decode_chunk(chunk: Chunk) -> None:
         try:
             data = read(chunk.base, member)
             image = decode(data, chunk.size)
-        except UnidentifiedImageError:
-            faults[i] = "no image"
         except Exception as error:  # a decoder that is fed with broken files raises anything
-            faults[i] = str(error) or type(error).__name__
+            faults[i] = why(error)
         else:
             if image.shape != pixels[i].shape:
                 raise ValueError(_OTHER_SHAPE.format(chunk.base / member, _edges(pixels[i]), _edges(image)))
@@ -156,12 +154,33 @@ def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
         Exception: It is cut short, or no image: whatever Pillow raises.
     """
     with Image.open(io.BytesIO(data)) as image:
-        if image.mode.startswith(_DEEP):
-            raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-        rgb = image.convert("RGB")
+        rgb = in_rgb(image)
     if size is not None:
         rgb = ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def in_rgb(image: Image.Image) -> Image.Image:
+    """An image in RGB whatever its mode; see `decode` for the errors."""
+    if image.mode.startswith(_DEEP):
+        raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+    return image.convert("RGB")
+
+
+def faults(base: Path, members: Sequence[str]) -> dict[str, str]:
+    """Why each of these image files that cannot be decoded cannot, by its path in the folder or zip file."""
+    found = {}
+    for member in members:
+        try:
+            decode(read(base, member))
+        except Exception as error:
+            found[member] = why(error)
+    return found
+
+
+def why(error: Exception) -> str:
+    """What came instead of an image."""
+    return "no image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 def read(base: Path, member: str) -> bytes:

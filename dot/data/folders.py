@@ -4,23 +4,31 @@ A study names one as ``folder:birds,classes=20,size=32@0123456789ab``: the folde
 to where it lies will do), its first 20 classes by name, 32x32 pixels. The digits after the @ are the beginning of the
 digest of part, class, name and bytes of its image files. So the name of a run says which images it was trained on and
 not where they lay: it is the same on another machine, and another content under the same name is refused.
+
+``folder:birds,size=224,stream@0123456789ab`` is the same folder where it is too large for memory: its images stay in
+their files until they are seen. To name it no file is read, so that its digest is that of part, class, name and size in
+bytes.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from dot.data import corrupt, remembered
 from dot.data.cache import Cache
 from dot.data.images import ImageSet
 from dot.data.listing import Listing, Picture, files
 from dot.data.sources import root
+from dot.data.streaming import image_set
 
 PREFIX = "folder:"
 _FORM = re.compile(
-    r"folder:(?P<folder>\w[\w.-]*)(,classes=(?P<classes>[1-9]\d*))?(,size=(?P<size>[1-9]\d*))?(?P<skip>,skip-corrupt)?"
-    r"(@(?P<digest>[0-9a-f]{12}))?",
+    r"folder:(?P<folder>\w[\w.-]*)(,classes=(?P<classes>[1-9]\d*))?(,size=(?P<size>[1-9]\d*)(?P<stream>,stream)?)?"
+    r"((?(stream)(?!))(?P<skip>,skip-corrupt))?(@(?P<digest>[0-9a-f]{12}))?",
     re.ASCII,
 )
 _SHORT = 12
@@ -92,13 +100,8 @@ class Folder:
         """
         cache = self._cache()
         cache.build()
-        found = str(cache.about["content_sha256"])[:_SHORT]
-        if self.digest and found != self.digest:
-            raise ValueError(
-                f"{cache.listing.base} must hold the images of {self.name}. Got others, of {self._unpinned}@{found}: "
-                "put those back, or name these."
-            )
-        return cache.image_set(f"{self._unpinned}@{found}", skip_corrupt=self.skip_corrupt)
+        name = self._named(cache.about["content_sha256"])
+        return cache.image_set(name, skip_corrupt=self.skip_corrupt)
 
     def check(self) -> None:
         """Read every byte of the images and of what was decoded; see `load` for further errors.
@@ -115,9 +118,67 @@ class Folder:
         size = f",size={self.size}" if self.size is not None else ""
         return f"{PREFIX}{self.folder}{classes}{size}{',skip-corrupt' if self.skip_corrupt else ''}"
 
+    def _named(self, digest: str) -> str:
+        """Its name with the digest of what was found; another than it says is refused."""
+        found = f"{self._unpinned}@{digest[:_SHORT]}"
+        if self.digest and found != self.name:
+            raise ValueError(
+                f"{self.where()} must hold the images of {self.name}. Got others, of {found}: put those back, or name "
+                "these."
+            )
+        return found
+
     def _cache(self) -> Cache:
         label = self._unpinned.replace(":", ".").removesuffix(",skip-corrupt")
         return Cache(label, listing(self.where()).first(self.classes), self.size)
+
+
+@dataclass(frozen=True)
+class StreamedFolder(Folder):
+    """An image folder whose images stay in their files until they are seen; it has a size. A `Source`.
+
+    Attributes:
+        workers: See `dot.data.streaming.Streamed`.
+    """
+
+    workers: int | None = None
+
+    def fetch(self) -> Path:
+        """List its files, unless the list is kept. Returns the folder.
+
+        Raises:
+            FileNotFoundError: The folder is not there.
+            ValueError: The folder is laid out otherwise.
+        """
+        self._listing()
+        return self.where()
+
+    def load(self) -> ImageSet:
+        """Its images, normalised as those of ImageNet are; see `fetch` for further errors.
+
+        Raises:
+            ValueError: The files are others than the name says.
+        """
+        assert self.size is not None
+        found = image_set("", self._listing(), self.size, workers=self.workers)
+        return replace(found, name=self._named(found.digest))
+
+    def check(self) -> None:
+        """List its files anew, read and decode every one; see `load` for further errors.
+
+        Raises:
+            ValueError: Images are corrupt; they are counted, and the first are named.
+        """
+        found = self._listing(anew=True)
+        self.load()
+        corrupt.check(found)
+
+    @property
+    def _unpinned(self) -> str:
+        return f"{super()._unpinned},stream"
+
+    def _listing(self, anew: bool = False) -> Listing:
+        return listing(self.where(), partial(remembered.files, anew=anew)).first(self.classes)
 
 
 def source(name: str) -> Folder:
@@ -129,15 +190,21 @@ def source(name: str) -> Folder:
     form = _FORM.fullmatch(name)
     if form is None:
         raise ValueError(
-            "data must be folder:NAME[,classes=K][,size=S][,skip-corrupt][@DIGEST], NAME of letters, digits, '.', '_' "
-            f"and '-', DIGEST of 12 hexadecimal digits. Got {name!r}."
+            "data must be folder:NAME[,classes=K][,size=S][,skip-corrupt][@DIGEST], or with ,size=S,stream in place of "
+            "[,size=S][,skip-corrupt], NAME of letters, digits, '.', '_' and '-', DIGEST of 12 hexadecimal digits. "
+            f"Got {name!r}."
         )
     classes, size = (None if form[key] is None else int(form[key]) for key in ("classes", "size"))
-    return Folder(form["folder"], classes, size, form["skip"] is not None, form["digest"] or "")
+    kind = StreamedFolder if form["stream"] else Folder
+    return kind(form["folder"], classes, size, form["skip"] is not None, form["digest"] or "")
 
 
-def listing(base: Path) -> Listing:
+def listing(base: Path, files: Callable[[Path], Iterator[tuple[str, str]]] = files) -> Listing:
     """The images of a folder; held out are those in ``val``, or in ``test`` where there is no ``val``.
+
+    Args:
+        base: The folder.
+        files: Lists the image files of a part of it, with their stamps.
 
     Raises:
         ValueError: A part is missing or empty, or a held-out class is not among those to train on.
@@ -145,7 +212,7 @@ def listing(base: Path) -> Listing:
     held_out = _held_out(base)
     if held_out is None:
         raise ValueError(f"{base} must have a folder val or test beside train. Got neither.")
-    train, test = _by_class(base / "train"), _by_class(held_out)
+    train, test = (_by_class(part, files(part)) for part in (base / "train", held_out))
     strangers = sorted(set(test) - set(train))
     if strangers:
         raise ValueError(
@@ -190,9 +257,13 @@ def _folders(part: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(part.iterdir()) if path.is_dir() and not path.name.startswith(".")}
 
 
-def _by_class(part: Path) -> dict[str, list[tuple[str, str]]]:
+def _by_class(part: Path, files: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
     """The images of each class, by name; a class without any, and a part without classes, are refused."""
-    found = {name: list(files(path)) for name, path in _folders(part).items()}
+    found: dict[str, list[tuple[str, str]]] = {name: [] for name in _folders(part)}
+    for path, stamp in files:
+        name, _, inside = path.partition("/")
+        if inside and name in found:
+            found[name].append((inside, stamp))
     empty = [name for name, images in found.items() if not images]
     if empty or not found:
         came = f"no image in {', '.join(empty[:5])}" if empty else "no folder"

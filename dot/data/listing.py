@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -82,16 +82,21 @@ class Listing:
         return total.hexdigest()
 
 
-def files(folder: Path) -> Iterator[tuple[str, str]]:
+def files(folder: Path, enter: Callable[[Path], object] = lambda folder: None) -> Iterator[tuple[str, str]]:
     """Each image file below a folder: its path in it, with slashes, and its stamp; hidden ones are left out.
 
     In the order of the paths.
+
+    Args:
+        folder: Where to look.
+        enter: Told of each folder before it is looked at.
     """
+    enter(folder)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from ((f"{entry.name}/{path}", stamp) for path, stamp in files(Path(entry.path)))
+            yield from ((f"{entry.name}/{path}", stamp) for path, stamp in files(Path(entry.path), enter))
         elif entry.name.lower().endswith(_ENDINGS):
             status = entry.stat()
             yield entry.name, f"{status.st_size} {status.st_mtime_ns}"

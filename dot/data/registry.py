@@ -18,6 +18,7 @@ _MODULES = {
     "cifar100": "dot.data.cifar",
     "tiny-imagenet": "dot.data.tiny_imagenet",
     "tiny-imagenet-20-32": "dot.data.tiny_imagenet",
+    "imagenet": "dot.data.imagenet",
 }
 """By name, the module whose function ``source`` makes the set of that name."""
 _FOLDERS = "folder:"
