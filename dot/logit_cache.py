@@ -1,8 +1,7 @@
-"""A teacher's logits of every image in every view, kept in a file that all runs of a study share.
+"""A teacher's logits of every image in every view, kept in files that all runs of a study share.
 
-Pad-crop and flip give a finite number of views an image (`dot.data.augment.Augmentation.views`), so that a study of
-many runs asks its teacher for the same logits again and again. A logit is kept in float16, for the run that computes it
-too: a run sees the same numbers whether its entries were there before or not.
+Pad-crop and flip give a finite number of views an image (`dot.config.Augmentation.views`), so that a study of many runs
+asks its teacher for the same logits again and again. A logit is kept in float16, for the run that computes it too.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +21,40 @@ from dot.data.drawing import upload
 log = logging.getLogger(__name__)
 
 _SHARE = 0.25
-"""Of a device's free memory that the logits may take."""
+"""Of a GPU's free memory that the logits may take."""
 
 
 class LogitCache:
     """Logits by image and view.
 
-    On a GPU with room for them they lie there, and in the file after each `flush`; else in the file, mapped to memory.
+    They lie on a GPU with room for all of them; else they are read where they are in the file. New ones are in memory
+    until `flush`. Runs that share a folder at the same time may each compute an entry; it is right whoever wrote it.
 
     Args:
-        path: Of the file of logits (``.npy``, float16 ``[images, views, classes]``); beside it another says which of
-            them are there. Its name must say which teacher, data and augmentation they are of.
+        folder: Holds ``logits.npy``, float16 ``[images, views, classes]``, and ``there.npy``, which says of each image
+            and view whether they are there. Made where it is not. Its name must say which teacher, data and
+            augmentation they are of.
         images: How many.
         views: How many there are of each.
         classes: Of the logits.
         device: Where they are needed.
 
     Raises:
-        OSError: The disk has no space for it, or the file cannot be written.
+        OSError: The disk has no space for them, or the folder cannot be written.
+        ValueError: A file is cut short, missing or of another shape.
     """
 
-    def __init__(self, path: Path, images: int, views: int, classes: int, device: torch.device) -> None:
+    def __init__(self, folder: Path, images: int, views: int, classes: int, device: torch.device) -> None:
         self._views, self._device = views, device
-        table, there = path, path.with_suffix(".there.npy")
-        if not (table.exists() and there.exists()):
-            _allocate(table, (images * views, classes), np.float16)
-            _allocate(there, (images * views,), np.bool_)
-        self._file = np.load(table, mmap_mode="r+")
-        self._file_there = np.load(there, mmap_mode="r+")
-        self._there = np.array(self._file_there)
+        self._path, self._there_path = folder / "logits.npy", folder / "there.npy"
+        self._shape = images, views, classes
+        if not folder.exists():
+            _make(folder, images, views, classes)
         self._new: list[Tensor] = []
-        self._table = torch.from_numpy(self._file)
-        if device.type == "cuda" and self._file.nbytes < _SHARE * torch.cuda.mem_get_info(device)[0]:
-            self._table = self._table.to(device)
+        self._table, self._there = self._mapped()
+        self._resident = self._table.nbytes < _SHARE * _free(device)
+        if self._resident:
+            self._table = self._table.to(device, copy=True)
 
     def rows(self, indices: Tensor, numbers: Tensor) -> Tensor:
         """Where the logits of images in views are kept, int64 ``[N]`` on the CPU, as are the arguments."""
@@ -74,29 +75,80 @@ class LogitCache:
         return self._table[upload(rows, self._table.device)].to(self._device).float()
 
     def flush(self) -> None:
-        """Have everything on the disk: first the logits, then the word that they are there."""
+        """Have everything on the disk: first the logits, then the word that they are there.
+
+        Raises:
+            OSError: It cannot be written; what is new stays in memory for the next time.
+        """
         if not self._new:
             return
-        rows = torch.cat(self._new)
-        if self._table.device.type != "cpu":
-            self._file[rows.numpy()] = self._table[upload(rows, self._table.device)].cpu().numpy()
-        self._file.flush()
-        self._file_there[rows.numpy()] = True
-        self._file_there.flush()
+        rows = torch.cat(self._new).sort().values
+        _write(self._path, rows.tolist(), self._table[upload(rows, self._table.device)].cpu().numpy())
+        _write(self._there_path, rows.tolist(), np.ones(len(rows), np.bool_))
         self._new.clear()
+        if not self._resident:
+            self._table, self._there = self._mapped()  # which frees the memory of what is in the file by now
+
+    def _mapped(self) -> tuple[Tensor, np.ndarray]:
+        """The table ``[images * views, classes]`` in the file, and which rows are there; changes stay in memory."""
+        there = np.array(_open(self._there_path, self._shape[:2], np.bool_))
+        table = _open(self._path, self._shape, np.float16)  # after the words, which are written after it
+        return torch.from_numpy(table.reshape(-1, self._shape[-1])), there.reshape(-1)
 
 
-def _allocate(path: Path, shape: tuple[int, ...], kind: type) -> None:
-    """An empty array file; on most file systems it takes space only where it is written."""
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    log.info("teacher's logits: up to %.0f MB in %s", size / 1e6, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
+def _free(device: torch.device) -> int:
+    """Bytes of a GPU's memory that are free; 0 for what shares the memory of the CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _make(folder: Path, images: int, views: int, classes: int) -> None:
+    """Files without an entry, both or none; on most file systems they take space only where they are written."""
+    size = images * views * (2 * classes + 1)
+    log.info("teacher's logits: up to %.0f MB in %s", size / 1e6, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
     if free < size:
         raise OSError(
-            f"{path} needs {size / 1e6:,.0f} MB. Got a disk with {free / 1e6:,.0f} MB free: free some, or set "
+            f"{folder} needs {size / 1e6:,.0f} MB. Got a disk with {free / 1e6:,.0f} MB free: free some, or set "
             "compute.cache_teacher = false."
         )
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    np.lib.format.open_memmap(new, "w+", kind, shape).flush()
-    os.replace(new, path)
+    new = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        new.mkdir()
+        np.lib.format.open_memmap(new / "logits.npy", "w+", np.float16, (images, views, classes))
+        np.lib.format.open_memmap(new / "there.npy", "w+", np.bool_, (images, views))
+        os.replace(new, folder)
+    except OSError:
+        if not folder.exists():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _open(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
+    """An array file, mapped; what is written to it stays in memory."""
+    try:
+        found = np.lib.format.open_memmap(path, "c")
+    except (OSError, ValueError) as error:
+        raise _unfit(path, shape, kind, str(error)) from error
+    if found.shape != shape or found.dtype != kind:
+        raise _unfit(path, shape, kind, f"{found.dtype} of shape {list(found.shape)}")
+    return found
+
+
+def _unfit(path: Path, shape: tuple[int, ...], kind: type, found: str) -> ValueError:
+    return ValueError(
+        f"{path} must hold {np.dtype(kind)} of shape {list(shape)}. Got {found}. Delete the folder {path.parent}: the "
+        "logits are computed again."
+    )
+
+
+def _write(path: Path, rows: Sequence[int], values: np.ndarray) -> None:
+    """Write rows of an array file to the disk: not through a map, which on a full disk would end the process."""
+    start, size = np.lib.format.open_memmap(path, "r").offset, values[:1].nbytes
+    with open(path, "r+b") as out:
+        for row, value in zip(rows, values, strict=True):
+            out.seek(start + row * size)
+            out.write(value.tobytes())
+        out.flush()
+        os.fsync(out.fileno())

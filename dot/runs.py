@@ -8,7 +8,7 @@ runs/<method>-<model>-<hash8>/
     conflict.h5         gradient conflict recorded while training
     distillation.safetensors  of a distillation loss that has weights of its own
     model.safetensors   the trained weights; written last
-    logits-*.npy        a teacher's logits, where its students share them
+    logits-*/           a teacher's logits, where its students share them
 """
 
 from __future__ import annotations
@@ -126,10 +126,7 @@ class Run:
         if not self.done:
             raise FileNotFoundError(f"{self.path} must hold a finished run. Got no model.safetensors: train it first.")
         model = _build(self.config, data, device)
-        try:
-            model.load_state_dict(safetensors.torch.load_file(self.weights, device=str(device)))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{self.weights} must hold the weights of {self.config.model}. Got {error}.") from error
+        _load(model, self.weights, self.config.model)
         return model.eval()
 
 
@@ -167,10 +164,13 @@ def problem(
 
     Raises:
         FileNotFoundError: The run or its teacher is not there or not finished.
-        ValueError: The split is unknown, or the teacher has changed since the run was trained.
+        ValueError: An argument is out of its range, the teacher has changed since the run was trained, or the trained
+            weights of its distillation loss are gone or broken.
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test'. Got {split!r}.")
+    if images < 0:
+        raise ValueError(f"images must be at least 0, which is all of them. Got {images}.")
     run, on = open_run(path), torch.device(device)
     data = image_sets.load(run.config.data, on)
     part: Part = getattr(data, split)
@@ -183,11 +183,11 @@ def problem(
     if digest_model(network) != read_json(run.path / "environment.json")["teacher_sha256"]:
         raise ValueError(_OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
     distillation = make(run.config.losses, model, network, _example(data))
-    if run.distillation.exists():
-        distillation.load_state_dict(safetensors.torch.load_file(run.distillation))
+    if distillation.state_dict():
+        _load(distillation, run.distillation, run.config.losses.distillation)
     teacher = Teacher(network, distillation.teacher_layers)
     taught = [vars(teacher(batch["inputs"])) for batch in _measured(data, part, batches)]
-    return Problem(model, _objective(distillation.to(on)), lambda: _measured(data, part, batches, taught), split)
+    return Problem(model, _objective(distillation), lambda: _measured(data, part, batches, taught), split)
 
 
 def _measured(
@@ -224,7 +224,9 @@ def teach(study: StudyConfig, root: Path, device: torch.device, checkpoint: Path
         world: The processes that train together.
 
     Raises:
-        ValueError: A checkpoint is needed and not given, or its weights do not fit. And as `train`.
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: A checkpoint is needed and not given, is another than that of the study, or does not fit.
+        OSError: The folder cannot be written, or another process is at it. And as `train`.
     """
     config = study.teacher_run()
     if not config.weights:
@@ -234,23 +236,29 @@ def teach(study: StudyConfig, root: Path, device: torch.device, checkpoint: Path
             raise ValueError(
                 f"the teacher takes its weights from a checkpoint of SHA-256 {config.weights}: give its path."
             )
-        _adopt(_claim(config, root), checkpoint, device)
+        with preserve_rng(None, device), thread_count(config.compute.threads):
+            _adopt(config, root, checkpoint, device)
     world.wait()
     return Run(root / config.name, config)
 
 
-def _adopt(run: Run, checkpoint: Path, device: torch.device) -> None:
-    """Fill a run folder with the weights of a checkpoint, measured on the test images."""
-    data = image_sets.load(run.config.data, device)
-    model = _build(run.config, data, device)
-    load_reference(model, checkpoint)
-    _environment(run, None, device, False, World())
-    trainer = Trainer(model, None, None, data, run.config)
-    metrics = Journal(run.path / "metrics.jsonl", at="epoch")
-    metrics.cut(-1)
-    metrics.append({"epoch": 0, "test": trainer.evaluate()})
-    metrics.sync()
-    write_whole(run.weights, _plain_tensors(model))
+def _adopt(config: RunConfig, root: Path, checkpoint: Path, device: torch.device) -> None:
+    """Make a run folder with the weights of a checkpoint, measured on the test images."""
+    data = image_sets.load(config.data, device)
+    model = _build(config, data, device)
+    load_reference(model, checkpoint)  # before there is a folder
+    found = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    if found != config.weights:
+        raise ValueError(f"{checkpoint} must be the checkpoint of SHA-256 {config.weights}. Got one of {found}.")
+    trainer = Trainer(model, None, None, data, config)
+    run = _claim(config, root)
+    with claim(run.path):
+        _environment(run, None, device, False, World())
+        metrics = Journal(run.path / "metrics.jsonl", at="epoch")
+        metrics.cut(-1)
+        metrics.append({"epoch": 0, "test": trainer.evaluate()})
+        metrics.sync()
+        write_whole(run.weights, _plain_tensors(model))
 
 
 def train(
@@ -273,13 +281,18 @@ def train(
         world: The processes that train together; all of them call this, and the first one writes.
 
     Raises:
-        ValueError: The folder holds another configuration, or the teacher's weights have changed since it began.
+        ValueError: The folder holds another configuration, the teacher's weights have changed since it began, or the
+            configuration takes its weights from a checkpoint, see `teach`.
         FileNotFoundError: The teacher is not there or not finished.
         Diverged: A loss is not finite; the last good checkpoint is kept.
         KeyboardInterrupt: It was asked to stop, and has saved where it was.
         OSError: The folder cannot be written, or another process is training in it.
         RuntimeError: Another process of the world has ended.
     """
+    if config.weights and not Run(Path(root) / config.name, config).done:
+        raise ValueError(
+            f"a run that is trained must not name a checkpoint's weights. Got {config.weights}: use teach."
+        )
     run = _claim(config, Path(root)) if world.first else Run(Path(root) / config.name, config)
     if world.any(world.first and run.done):
         if world.first:
@@ -306,12 +319,12 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
     world.wait()
     torch.manual_seed(config.seed)
     model = _build(config, data, device)
-    distillation = None if network is None else make(config.losses, model, network, _example(data)).to(device)
+    distillation = None if network is None else make(config.losses, model, network, _example(data))
     if config.compute.sync_batch_norm:
         model = synchronised(model, world, device)
     teacher = recorder = None
     if network is not None and distillation is not None:
-        cache = _logit_cache(run, network, data, device, world) if config.compute.cache_teacher else None
+        cache = _logit_cache(run, network, data, device) if config.compute.cache_teacher else None
         layers = distillation.teacher_layers
         teacher = Teacher(channels_last(network), layers, config.compute.teacher_precision, cache)
         if recording:
@@ -331,6 +344,10 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
 
     def save() -> None:
         """Everything up to now on the disk, the checkpoint last: what it counts on is there before it."""
+        if teacher is not None and teacher.cache is not None:
+            teacher.cache.flush()  # each process has logits of its own
+        if not world.first:
+            return
         metrics.sync()
         if recorder is not None:
             recorder.sync()
@@ -347,10 +364,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
                 progress.update()
             stopping = world.any(stop())
             ends = stopping or trainer.place.epoch == config.train.epochs
-            if teacher is not None and teacher.cache is not None:
-                _attempt(teacher.cache.flush, run, trainer, ends=ends)
-            if world.first:
-                _attempt(save, run, trainer, ends=ends)
+            _attempt(save, run, trainer, ends=ends)
             if stopping:
                 world.wait()  # torchrun ends all as soon as one has ended
                 raise KeyboardInterrupt
@@ -389,6 +403,13 @@ def _finish(
     discard(run.path)
 
 
+def _load(module: nn.Module, path: Path, what: str) -> None:
+    try:
+        module.load_state_dict(safetensors.torch.load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} must hold the weights of {what}. Got {error}.") from error
+
+
 def _plain_tensors(module: nn.Module) -> bytes:
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
 
@@ -398,19 +419,14 @@ def _teacher_network(run: Run, data: ImageSet, device: torch.device) -> nn.Modul
     return None if teacher is None else teacher.network(data, device)
 
 
-def _logit_cache(run: Run, teacher: nn.Module, data: ImageSet, device: torch.device, world: World) -> LogitCache:
+def _logit_cache(run: Run, teacher: nn.Module, data: ImageSet, device: torch.device) -> LogitCache:
     """The cache beside the teacher's weights, named after all that its logits depend on."""
     config = run.config
     settings = [digest_model(teacher), data.name, data.digest, asdict(config.train.augment)]
     key = hashlib.sha256(json.dumps([*settings, config.compute.teacher_precision]).encode()).hexdigest()
-    path, views = run.path.parent / config.teacher / f"logits-{key[:12]}.npy", config.train.augment.views
+    folder, views = run.path.parent / config.teacher / f"logits-{key[:12]}", config.train.augment.views
     assert views is not None  # the configuration was checked
-    if not world.first:
-        world.wait()  # the first one makes it
-    cache = LogitCache(path, len(data.train), views, data.num_classes, device)
-    if world.first:
-        world.wait()
-    return cache
+    return LogitCache(folder, len(data.train), views, data.num_classes, device)
 
 
 def _example(data: ImageSet) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dot.data.augment import Views
+from dot.data.drawing import upload
 from dot.distillation import Outputs, observe
 from dot.logit_cache import LogitCache
 
@@ -55,5 +56,5 @@ class Teacher:
         rows = self.cache.rows(indices, torch.zeros_like(indices) if numbers is None else numbers)
         missing = self.cache.missing(rows)
         if len(missing):
-            self.cache.put(rows[missing], self(inputs[missing.to(inputs.device)]).logits)
+            self.cache.put(rows[missing], self(inputs[upload(missing, inputs.device)]).logits)
         return Outputs(self.cache.get(rows))

@@ -115,7 +115,7 @@ class Trainer:
         if teacher is None and "kd" in self.strategy.needs:
             raise ValueError(f"teacher must be a network for method {config.method!r}. Got none.")
         self.place = Place()
-        self._taught: list[Outputs] = []
+        self._test_guides: list[Outputs] = []
         self._student_layers = distillation.student_layers if distillation is not None else ()
         self._device = data.test.labels.device
         self._precision = torch.bfloat16 if config.compute.precision == "bf16" else torch.float32
@@ -199,25 +199,24 @@ class Trainer:
         self.model.eval()
         sums: dict[str, Tensor] = {}
         for i, batch in enumerate(self._share_of(split)):
-            student = observe(self.model, self._student_layers, batch.inputs)
+            student = observe(self.model, self._student_layers, batch.inputs)  # float32, whatever training uses
             labels = split.labels[upload(batch.indices, self._device)]
             found = {"ce": cross_entropy(student.logits, labels, reduction="sum"), "accuracy": _right(student, labels)}
             if self.teacher is not None and self.distillation is not None:
-                found["kd"] = self.distillation(student, self._on_test(i, batch.inputs), labels).sum()
+                found["kd"] = self.distillation(student, self._guide(self.teacher, i, batch), labels).sum()
             for name, value in found.items():
                 sums[name] = sums[name] + value if name in sums else value
         self.model.train(was_training)
         totals = self.world.total(list(sums.values()))
         return {name: float(total) / len(split) for name, total in zip(sums, totals, strict=True)}
 
-    def _on_test(self, i: int, inputs: Tensor) -> Outputs:
-        """What the teacher gives for a batch of test images: logits are kept for the next epochs, features are not."""
-        assert self.teacher is not None
-        if i < len(self._taught):
-            return self._taught[i]
-        found = self.teacher(inputs)
-        if not found.features:
-            self._taught.append(found)
+    def _guide(self, teacher: Teacher, i: int, batch: Batch) -> Outputs:
+        """What the teacher gives for the i-th test batch: the same after each epoch, and asked for once."""
+        if i < len(self._test_guides):
+            return self._test_guides[i]
+        found = teacher(batch.inputs)
+        if not found.features:  # which would take much memory
+            self._test_guides.append(found)
         return found
 
     @torch.no_grad()
@@ -227,10 +226,11 @@ class Trainer:
         if self.teacher is not None:
             found["the teacher"] = self.teacher(one).logits
         for who, logits in found.items():
-            if logits.shape != (1, self.data.num_classes):
+            shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            if shape != [1, self.data.num_classes]:
                 raise ValueError(
                     f"{who} must give {self.data.num_classes} logits an image, the classes of {self.data.name}. "
-                    f"Got the shape {list(logits.shape)} for one image: build or train it for this data."
+                    f"Got {shape} for one image: build or train it for this data."
                 )
 
     def _check_parts(self) -> None:

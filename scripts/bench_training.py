@@ -64,7 +64,7 @@ class Ours:
         config = load_study(RECIPE).student_run(method, 0)
         cache = None
         if teacher == "cached":
-            path = folder / f"{method}.npy"
+            path = folder / method
             cache = LogitCache(path, len(data.train), config.train.augment.views or 0, 100, device)
         asked = Teacher(channels_last(network), (), "bf16" if teacher == "bf16" else "float32", cache)
         self.trainer = Trainer(student, asked, Hinton(config.losses.temperature), data, config)
@@ -210,7 +210,7 @@ def whole_run(n: int, device: torch.device, cache: LogitCache | None, student: s
 def epochs(device: torch.device, number: int, folder: Path) -> dict[str, Any]:
     """Epochs of the recipe: those of a study's first run, which fills the cache, and of a later run, which finds it."""
     config = load_study(RECIPE)
-    cache = LogitCache(folder / "recipe.npy", 50_000, config.student.train.augment.views or 0, 100, device)
+    cache = LogitCache(folder / "recipe", 50_000, config.student.train.augment.views or 0, 100, device)
     found: dict[str, Any] = {}
     for which in ("first run", "later run"):
         trainer = whole_run(50_000, device, cache, config.student.model, config.teacher.model)

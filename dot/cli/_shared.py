@@ -64,6 +64,7 @@ class Trained(Common):
         Raises:
             FileNotFoundError: The recipe or the checkpoint is not there.
             ConfigError: The recipe or a change has faults.
+            ValueError: The recipe names another checkpoint.
         """
         find_beside_user()  # networks and losses by module:function
         config = load_study(recipe, self.changes)
@@ -72,6 +73,11 @@ class Trained(Common):
         if not self.teacher.is_file():
             raise FileNotFoundError(f"--teacher must be a checkpoint. There is none at {self.teacher}.")
         weights = hashlib.sha256(self.teacher.read_bytes()).hexdigest()
+        if config.teacher.weights not in ("", weights):
+            raise ValueError(
+                f"--teacher must be the checkpoint that the recipe names, of SHA-256 {config.teacher.weights}. "
+                f"Got {self.teacher} of {weights}."
+            )
         return replace(config, teacher=replace(config.teacher, weights=weights))
 
 

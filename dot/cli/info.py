@@ -78,7 +78,7 @@ def _folder(path: Path) -> dict[str, Any]:
     return {
         "kind": "run folder",
         "done": run.done,
-        "epochs": f"{len(epochs)} of {run.config.train.epochs}",
+        "epochs": "weights of a checkpoint" if run.config.weights else f"{len(epochs)} of {run.config.train.epochs}",
         "last epoch": epochs[-1] if epochs else None,
         "files": sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()),
         "config": asdict(run.config),
