@@ -528,18 +528,20 @@ def test_the_cache_that_is_shared_loses_nothing(server: Server, tmp_path: Path) 
         both = ranks(server, 2, command, tmp_path, entry=entry)
         assert both.wait() == [0, 0], both.said
         teacher = next((tmp_path / how / "runs").glob("*resnet8*"))
-        found[how] = folder, {
-            p.name: np.load(p) for p in teacher.glob("*logits*.npy")
-        }  # fmt: skip
+        found[how] = (
+            folder,
+            [
+                tuple(np.load(path / name) for name in ("there.npy", "logits.npy"))
+                for path in sorted(teacher.glob("*logits*"))
+            ],
+        )
     assert tiny.differences(found["shared"][0], found["alone"][0]) == []
-    (there,) = (a for name, a in found["shared"][1].items() if "there" in name)
-    (logits,) = (a for name, a in found["shared"][1].items() if "there" not in name)
-    own = [a for name, a in sorted(found["alone"][1].items()) if "there" in name]
-    own_logits = [a for name, a in sorted(found["alone"][1].items()) if "there" not in name]
+    ((there, logits),) = found["shared"][1]
+    own = found["alone"][1]
     assert len(own) == 2
     assert 0 < there.sum() <= there.size
-    np.testing.assert_array_equal(there, own[0] | own[1])
-    for mine, table in zip(own, own_logits, strict=True):
+    np.testing.assert_array_equal(there, own[0][0] | own[1][0])
+    for mine, table in own:
         np.testing.assert_array_equal(logits[mine], table[mine])
 
 
