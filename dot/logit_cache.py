@@ -102,9 +102,9 @@ def _free(device: torch.device) -> int:
 
 
 def _make(folder: Path, images: int, views: int, classes: int) -> None:
-    """Files without an entry, both or none; on most file systems they take space only where they are written."""
+    """Files without an entry, both or none, their space reserved: a disk that fills up later does not matter."""
     size = images * views * (2 * classes + 1)
-    log.info("teacher's logits: up to %.0f MB in %s", size / 1e6, folder)
+    log.info("teacher's logits: %.0f MB in %s", size / 1e6, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     if free < size:
@@ -115,14 +115,22 @@ def _make(folder: Path, images: int, views: int, classes: int) -> None:
     new = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}.tmp")
     try:
         new.mkdir()
-        np.lib.format.open_memmap(new / "logits.npy", "w+", np.float16, (images, views, classes))
-        np.lib.format.open_memmap(new / "there.npy", "w+", np.bool_, (images, views))
+        _reserve(new / "logits.npy", (images, views, classes), np.float16)
+        _reserve(new / "there.npy", (images, views), np.bool_)
         os.replace(new, folder)
     except OSError:
         if not folder.exists():  # else another process was first
             raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _reserve(path: Path, shape: tuple[int, ...], kind: type) -> None:
+    """An array file of zeros."""
+    np.lib.format.open_memmap(path, "w+", kind, shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _open(path: Path, shape: tuple[int, ...], kind: type) -> np.memmap:
@@ -144,7 +152,7 @@ def _unfit(path: Path, shape: tuple[int, ...], kind: type, found: str) -> ValueE
 
 
 def _write(path: Path, rows: Sequence[int], values: np.ndarray) -> None:
-    """Write rows of an array file to the disk: not through a map, which on a full disk would end the process."""
+    """Write rows of an array file to the disk: not through a map, where an error would end the process."""
     start, size = np.lib.format.open_memmap(path, "r").offset, values[:1].nbytes
     with open(path, "r+b") as out:
         for row, value in zip(rows, values, strict=True):

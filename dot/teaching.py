@@ -19,7 +19,7 @@ class Teacher:
     Args:
         network: On the device; frozen and put into eval mode.
         layers: Modules whose outputs are needed besides the logits.
-        precision: ``"float32"``, or ``"bf16"`` for the weights and all sums but those of logits.
+        precision: ``"float32"``, or ``"bf16"`` for `torch.autocast` inside; what it gives is float32.
         cache: Of logits; None to ask the network each time.
     """
 

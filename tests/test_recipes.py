@@ -90,7 +90,7 @@ def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shortened(name: str) -> StudyConfig:
     """An epoch of batches of 4, everything else as it ships."""
-    changes = ["train.batch_size=4", "train.epochs=1", "train.milestones=[]", "record.every=1", "record.heldout=2"]
+    changes = ["train.batch_size=4", "train.epochs=1", "train.milestones=[]", "record.every=2", "record.heldout=2"]
     return load_study(name, [*changes, "compute.threads=1"])
 
 
@@ -100,8 +100,7 @@ def test_two_steps_of_every_recipe(name: str, few_images: None, tmp_path: Path) 
     images = data.load(study.data, CPU)
     assert -(-len(images.train) // 4) >= 2, "at least two steps"
     runs.train(study.teacher_run(), tmp_path, CPU)
-    for method in ("kd-sgd", "kd-dot"):
-        run = runs.train(study.student_run(method, 0), tmp_path, CPU)
-        (line,) = metrics(run.path)
-        assert {"ce", "kd", "accuracy"} == line["train"].keys() == line["test"].keys()
-        assert run.conflict.exists()
+    run = runs.train(study.student_run("kd-dot", 0), tmp_path, CPU)
+    (line,) = metrics(run.path)
+    assert {"ce", "kd", "accuracy"} == line["train"].keys() == line["test"].keys()
+    assert run.conflict.exists()
