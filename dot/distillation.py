@@ -55,6 +55,20 @@ class Distillation(nn.Module):
     teacher_layers: tuple[str, ...] = ()
     """Those of the teacher."""
 
+    def __call__(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """What `forward` gives.
+
+        Raises:
+            ValueError: It is not a number for each example.
+        """
+        found: Tensor = super().__call__(student, teacher, labels)
+        if found.shape != labels.shape:
+            raise ValueError(
+                f"{type(self).__name__} must give a number for each of the {len(labels)} examples. Got the shape "
+                f"{list(found.shape)}: leave out the mean or sum over them."
+            )
+        return found
+
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss ``[N]`` of each example.
 

@@ -158,6 +158,21 @@ def test_the_network_is_asked_only_for_what_is_missing(network: Asked, folder: P
     assert network.rows == [30, 60]
 
 
+def test_a_flush_writes_what_is_new(network: Asked, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, written = logit_cache._write, []
+
+    def write(path: Path, rows: list[int], values: np.ndarray) -> None:
+        written.append((path.name, len(rows)))
+        plain(path, rows, values)
+
+    monkeypatch.setattr(logit_cache, "_write", write)
+    cache = opened(folder)
+    for part in (batches()[:2], [], batches()[:3]):
+        taught(Teacher(network, cache=cache), part)
+        cache.flush()
+    assert written == [("logits.npy", 32), ("there.npy", 32), ("logits.npy", 16), ("there.npy", 16)]
+
+
 def test_without_augmentation_there_is_one_view(network: Asked, folder: Path) -> None:
     inputs = tiny.normalised(tiny.digits(CPU, IMAGES, 1).train.images)
     teacher = Teacher(network, cache=opened(folder, views=1))
