@@ -268,7 +268,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(base: Path) -> None:
 
 
 SCRIPT = """
-import itertools, sys, time
+import itertools, signal, sys, time
 from pathlib import Path
 
 import torch
@@ -280,6 +280,7 @@ from dot.interrupt import deferred_interrupt
 
 
 def run():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     part = Streamed.of(Path("pets"), listing(Path("pets")).train, 8, 2)
     order = (torch.arange(4), Views())
     if sys.argv[1] == "at once":

@@ -54,7 +54,7 @@ def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     for ax, (name, surface) in zip(axes, named.items(), strict=True):
         _draw(ax, surface, measured(surface, term), norm, levels)
         ax.set_title(name, fontsize=10)
-    scale = " (log scale)" if log else ""
+    scale = "\n(log scale)" if log else ""
     _color_bar(figure, axes, norm, levels, mean_label(term, named.values()) + scale)
     _legend(figure, named, term)
     return figure
