@@ -1,4 +1,4 @@
-"""Which device to run on."""
+"""Which device to run on, and in which precision."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def pick(name: str) -> torch.device:
     if not there[device.type]:
         raise ValueError(f"device {name} must be there. This machine does not have it: use --device auto or cpu.")
     return device
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Within it, a network computes in ``"bf16"`` where that is safe; with ``"float32"`` nothing changes."""
+    low = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16 if low else torch.float32, enabled=low)
 
 
 def _gpu() -> str:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from dot.config import RunConfig
-from dot.data.augment import Views
 from dot.data.drawing import upload
 from dot.data.images import ImageSet
 from dot.distillation import Distillation, observe
@@ -18,7 +17,7 @@ from dot.journal import Journal
 from dot.losses import cross_entropy
 from dot.per_loss import PerLossMomentum
 from dot.teaching import Teacher
-from dot.world import World
+from dot.world import ALONE, World
 from landscape import conflict
 from landscape.results import Conflict
 
@@ -57,7 +56,7 @@ class ConflictRecorder:
         distillation: Distillation,
         data: ImageSet,
         config: RunConfig,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
     ) -> None:
         self._steps, self._epochs = (Journal(folder / name, at="step") for name in _SIDE_FILES)
         self._config, self._world, self._distillation = config, world, distillation
@@ -69,7 +68,7 @@ class ConflictRecorder:
         heldout = torch.arange(min(config.record.heldout, len(data.test)))
         mine = heldout[world.part(len(heldout))]
         self._heldout, self._labels = len(heldout), data.test.labels[upload(mine, data.test.labels.device)]
-        self._inputs = data.inputs(next(data.test.batches([(mine, Views())])))
+        self._inputs = data.inputs_of(data.test, mine)
         self._taught = teacher(self._inputs)
 
     def wants(self, step: int) -> bool:

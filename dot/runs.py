@@ -44,8 +44,9 @@ from dot.models.checkpoints import load_reference
 from dot.plain import read_json, to_json
 from dot.recording import ConflictRecorder, discard
 from dot.teaching import Teacher
+from dot.tensors import first_line, load_tensors
 from dot.trainer import Trainer, channels_last
-from dot.world import World, synchronised
+from dot.world import ALONE, World, synchronised
 from landscape import Problem
 from landscape.files import claim, write_whole
 from landscape.isolation import preserve_rng, thread_count
@@ -253,7 +254,7 @@ def _adopt(config: RunConfig, root: Path, checkpoint: Path, device: torch.device
     trainer = Trainer(model, None, None, data, config)
     run = _claim(config, root)
     with claim(run.path):
-        _environment(run, None, device, False, World())
+        _environment(run, None, device, False, ALONE)
         metrics = Journal(run.path / "metrics.jsonl", at="epoch")
         metrics.cut(-1)
         metrics.append({"epoch": 0, "test": trainer.evaluate()})
@@ -268,7 +269,7 @@ def train(
     *,
     recording: bool = True,
     label: str = "",
-    world: World = World(),  # noqa: B008 (frozen)
+    world: World = ALONE,
 ) -> Run:
     """Train a run in its folder under ``root``, or go on where it was; a finished one is returned as it is.
 
@@ -431,7 +432,7 @@ def _logit_cache(run: Run, teacher: nn.Module, data: ImageSet, device: torch.dev
 
 def _example(data: ImageSet) -> Tensor:
     """Two inputs: what a loss that compares features finds their shapes from."""
-    return data.inputs(next(data.test.batches([(torch.arange(2), Views())])))
+    return data.inputs_of(data.test, torch.arange(2))
 
 
 def _go_on(run: Run, trainer: Trainer) -> None:
@@ -451,7 +452,7 @@ def _go_on(run: Run, trainer: Trainer) -> None:
             continue
         except (KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             faults.append(
-                f"{path} must be a checkpoint of this run. Got something else ({_first_line(error)}). Delete the file "
+                f"{path} must be a checkpoint of this run. Got something else ({first_line(error)}). Delete the file "
                 "to train this run from its start."
             )
             continue
@@ -532,20 +533,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: It is not a checkpoint of plain data, or is cut short.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} must be a checkpoint of plain tensors. Got one that is cut short, or that would run code when "
-            f"loaded, which was refused ({_first_line(error)}). Delete the file to train this run from its start."
-        ) from error
+    state = load_tensors(path, "Delete the file to train this run from its start.")
     if not isinstance(state, dict):
         raise ValueError(f"{path} must be a checkpoint of this package. Got {type(state).__name__}: delete the file.")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _write_tensors(path: Path, state: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from dot import gallery, outcome, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
 from dot.outcome import Outcome, Student
 from dot.runs import Run
-from dot.world import World
+from dot.world import ALONE, World
 from landscape import parallel, store
 from landscape.files import write_whole
 from landscape.isolation import thread_count
@@ -33,7 +33,7 @@ def reproduce(
     config: StudyConfig,
     folder: Path,
     device: torch.device,
-    world: World = World(),  # noqa: B008 (frozen)
+    world: World = ALONE,
     checkpoint: Path | None = None,
 ) -> Outcome:
     """Run a study, or what is left of it, in a folder; a finished one is returned as it is.
@@ -121,7 +121,7 @@ def measure(
     use: Measuring,
     device: torch.device,
     label: str,
-    world: World = World(),  # noqa: B008 (frozen)
+    world: World = ALONE,
 ) -> None:
     """Surfaces of a trained student on its training images: a plane, and a bundle of lines for flatness.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dot.data.augment import Views
 from dot.data.drawing import upload
+from dot.devices import autocast
 from dot.distillation import Outputs, observe
 from dot.logit_cache import LogitCache
 
@@ -32,12 +33,11 @@ class Teacher:
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.cache = cache
-        self._layers = layers
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._layers, self._precision = layers, precision
 
     def __call__(self, inputs: Tensor) -> Outputs:
         """Logits float32 ``[N, C]`` and the layers' outputs for inputs ``[N, C, H, W]``."""
-        with torch.inference_mode(), torch.autocast(inputs.device.type, self._dtype, self._dtype != torch.float32):
+        with torch.inference_mode(), autocast(inputs.device, self._precision):
             found = observe(self.network, self._layers, inputs)
         kept = {name: feature.clone().float() for name, feature in found.features.items()}
         return Outputs(found.logits.clone().float(), kept)  # autograd takes no tensors of the inference mode

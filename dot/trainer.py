@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 from typing import Any, Protocol
@@ -21,11 +21,12 @@ from dot.config import Optimisation, RunConfig
 from dot.data.augment import Views, draw
 from dot.data.drawing import generator, shuffled, upload
 from dot.data.images import ImageSet, Order, Part
+from dot.devices import autocast
 from dot.distillation import Distillation, Outputs, observe
 from dot.losses import cross_entropy
 from dot.strategies import strategy
 from dot.teaching import Teacher
-from dot.world import World
+from dot.world import ALONE, World
 
 _CHECK_EVERY = 50
 _EVALUATION_BATCH = 1024
@@ -65,11 +66,6 @@ class Place:
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, numbers: Mapping[str, Tensor]) -> None:
-        """Add numbers of a step to the sums, on their device."""
-        for name, number in numbers.items():
-            self.sums[name] = self.sums[name] + number if name in self.sums else number
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -106,7 +102,7 @@ class Trainer:
         data: ImageSet,
         config: RunConfig,
         recorder: Recorder | None = None,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World = ALONE,
     ) -> None:
         self.model, self.data, self.config, self.world = channels_last(model), data, config, world
         self.teacher, self.distillation, self.recorder = teacher, distillation, recorder
@@ -118,7 +114,6 @@ class Trainer:
         self._test_guides: list[Outputs] = []
         self._student_layers = distillation.student_layers if distillation is not None else ()
         self._device = data.test.labels.device
-        self._precision = torch.bfloat16 if config.compute.precision == "bf16" else torch.float32
         self._check_classes()
         self._check_parts()
 
@@ -164,7 +159,7 @@ class Trainer:
             for group in self.strategy.optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(generator(self.config.seed, epoch, i, self.world.rank).initial_seed())
-            place.add(self._step(batch, epoch, unchecked))
+            _add(place.sums, self._step(batch, epoch, unchecked))
             place.step, place.step_in_epoch = place.step + 1, i + 1
             stopping = self.world.any(stop())
             if len(unchecked) == _CHECK_EVERY or stopping or i + 1 == steps:
@@ -204,8 +199,7 @@ class Trainer:
             found = {"ce": cross_entropy(student.logits, labels, reduction="sum"), "accuracy": _right(student, labels)}
             if self.teacher is not None and self.distillation is not None:
                 found["kd"] = self.distillation(student, self._guide(self.teacher, i, batch), labels).sum()
-            for name, value in found.items():
-                sums[name] = sums[name] + value if name in sums else value
+            _add(sums, found)
         self.model.train(was_training)
         totals = self.world.total(list(sums.values()))
         return {name: float(total) / len(split) for name, total in zip(sums, totals, strict=True)}
@@ -221,7 +215,7 @@ class Trainer:
 
     @torch.no_grad()
     def _check_classes(self) -> None:
-        one = self._inputs(next(self.data.test.batches([(torch.tensor([0]), Views())])))
+        one = self.data.inputs_of(self.data.test, torch.tensor([0])).contiguous(memory_format=torch.channels_last)
         found = {"the student": self.model.eval()(one)}
         if self.teacher is not None:
             found["the teacher"] = self.teacher(one).logits
@@ -270,16 +264,19 @@ class Trainer:
 
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """This process's part of each batch of an epoch, from a step on."""
-        asked, wanted = tee(self._orders(epoch, start))
-        whole = [len(chosen) for chosen in shuffled(len(self.data.train), self.config.train.batch_size, 0, 0)]
-        for n, (indices, views), images in zip(whole[start:], asked, self.data.train.batches(wanted), strict=True):
-            yield Batch(indices, views, self._inputs(images), n)
+        every = shuffled(len(self.data.train), self.config.train.batch_size, self.config.seed, epoch)
+        todo = list(enumerate(every))[start:]
+        asked, wanted = tee(self._orders(epoch, todo))
+        batches = zip(todo, asked, self.data.train.batches(wanted), strict=True)
+        for (_, whole), (indices, views), images in batches:
+            yield Batch(indices, views, self._inputs(images), len(whole))
 
-    def _orders(self, epoch: int, start: int) -> Iterator[Order]:
-        seed, use = self.config.seed, self.config.train
-        for i, chosen in enumerate(shuffled(len(self.data.train), use.batch_size, seed, epoch)[start:], start):
-            part = self.world.part(len(chosen))
-            yield chosen[part], draw(use.augment, len(chosen), generator(seed, epoch, i))[part]
+    def _orders(self, epoch: int, todo: Sequence[tuple[int, Tensor]]) -> Iterator[Order]:
+        """This process's part of each batch, by the number of its step."""
+        for i, whole in todo:
+            part = self.world.part(len(whole))
+            views = draw(self.config.train.augment, len(whole), generator(self.config.seed, epoch, i))
+            yield whole[part], views[part]
 
     def _share_of(self, split: Part) -> Iterator[Batch]:
         """This process's part of a split, not augmented."""
@@ -292,7 +289,7 @@ class Trainer:
 
     def _observe(self, inputs: Tensor) -> Outputs:
         """What the student gives, float32 whatever the precision inside."""
-        with torch.autocast(self._device.type, self._precision, self._precision != torch.float32):
+        with autocast(self._device, self.config.compute.precision):
             found = observe(self.model, self._student_layers, inputs)
         return Outputs(found.logits.float(), {name: feature.float() for name, feature in found.features.items()})
 
@@ -332,6 +329,12 @@ def in_order(split: Part, indices: range) -> Iterator[tuple[Tensor, Tensor]]:
 def channels_last(model: nn.Module) -> nn.Module:
     """The same model, its convolutions' weights laid out channels last: what convolutions are fastest with."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _add(sums: dict[str, Tensor], numbers: Mapping[str, Tensor]) -> None:
+    """Add numbers to sums, on their device."""
+    for name, number in numbers.items():
+        sums[name] = sums[name] + number if name in sums else number
 
 
 def _right(student: Outputs, labels: Tensor) -> Tensor:

@@ -78,6 +78,10 @@ class World:
         self.any(False)
 
 
+ALONE = World()
+"""One process."""
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """The processes that torchrun started with this one, or this one alone.
@@ -92,7 +96,7 @@ def joined(device: torch.device) -> Iterator[World]:
         SystemExit: Another one has failed before; with status 130 where it was interrupted, else 1.
     """
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
-        yield World()
+        yield ALONE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)

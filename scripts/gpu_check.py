@@ -27,9 +27,8 @@ import torch
 import landscape as ls
 from dot import DOT, data, devices, kd_loss, models, outcome, study
 from dot.config import load_study
-from dot.data.augment import Views
 from dot.data.drawing import shuffled
-from dot.data.images import ImageSet, Part
+from dot.data.images import ImageSet
 from landscape.batches import Reader
 from landscape.provenance import command_line, machine, now, versions
 from landscape.walker import Walker
@@ -103,17 +102,12 @@ def digits(device: torch.device) -> tuple[ImageSet, torch.nn.Module]:
     return data.load("digits", device), model.to(device)
 
 
-def pictures(images: ImageSet, part: Part, indices: torch.Tensor) -> torch.Tensor:
-    """Inputs of so many images, not augmented."""
-    return images.inputs(next(part.batches([(indices, Views())])))
-
-
 def surface_at(device: torch.device) -> torch.Tensor:
     """Losses on a 5 x 5 grid."""
     images, model = digits(device)
     with torch.no_grad():  # statistics of the data, so that a network in eval mode has a sensible loss
-        model.train()(pictures(images, images.train, torch.arange(len(images.train))))
-    loader = [(pictures(images, images.test, torch.arange(len(images.test))), images.test.labels)]
+        model.train()(images.inputs_of(images.train, torch.arange(len(images.train))))
+    loader = [(images.inputs_of(images.test, torch.arange(len(images.test))), images.test.labels)]
     cross_entropy = torch.nn.CrossEntropyLoss(reduction="none")
     problem = ls.Problem.from_loss(model, {"ce": cross_entropy}, loader)
     plane = ls.directions.random(model, n=2, seed=0)
@@ -129,7 +123,7 @@ def dot_steps(device: torch.device) -> torch.Tensor:
     optimizer = DOT(model.parameters(), lr=0.001, momentum=0.9, delta=0.075, weight_decay=5e-4)
     for i in range(50):
         chosen = shuffled(len(images.train), 64, seed=0, epoch=i)[0]
-        inputs = pictures(images, images.train, chosen)
+        inputs = images.inputs_of(images.train, chosen)
         with torch.no_grad():
             teacher_logits = teacher(inputs)
         logits = model(inputs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 # For this process and its children: the networks are tiny, and more threads only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -40,3 +42,15 @@ def device() -> Iterator[torch.device]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk must be mounted here, which needs root: {done.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)

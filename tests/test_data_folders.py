@@ -333,7 +333,7 @@ def test_sets_of_similar_names_keep_what_they_decoded(root: Path) -> None:
         "folder:",
         "folder:a/b",
         "folder:..",
-        "folder:/tmp/pets",
+        "folder:/srv/pets",
         "folder:pets,size=0",
         "folder:pets,size=4,classes=2",
         "folder:pets,size=4.5",

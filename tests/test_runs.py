@@ -9,7 +9,6 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,18 +285,6 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, job: RunConfig) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=str(tmp_path / "file")):
         runs.train(replace(job, method="ce", teacher=""), tmp_path / "file" / "runs", CPU)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small disk must be mounted here, which needs root: {done.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -320,18 +320,6 @@ def test_two_that_begin_at_once_share_the_files(network: Asked, folder: Path, mo
     assert tiny.same(taught(Teacher(network, cache=cache), batches()[:2]), first[0])
     assert network.rows == []
     assert [path.name for path in folder.parent.iterdir()] == ["logits"], "nothing is left"
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small disk must be mounted here, which needs root: {done.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
 
 
 def test_a_disk_without_room_is_an_error_at_once(disk: Path) -> None:

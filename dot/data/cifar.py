@@ -18,7 +18,7 @@ import torch
 from dot.data.archives import Archive
 from dot.data.decoding import Moments
 from dot.data.images import ImageSet, Split
-from dot.data.sources import absent, root
+from dot.data.sources import required, root
 
 _PIXELS = 3 * 32 * 32
 
@@ -77,10 +77,7 @@ class Cifar:
         Raises:
             FileNotFoundError: It is not on this machine.
         """
-        found = self.find()
-        if found is None:
-            raise absent(self.name)
-        return found
+        return required(self.name, self.find())
 
     def fetch(self) -> Path:
         """Download the archive unless it or the unpacked folder is there.

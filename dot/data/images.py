@@ -112,6 +112,10 @@ class ImageSet:
         mean, std = self._scale
         return (images.float() / self.white - mean) / std
 
+    def inputs_of(self, part: Part, indices: Tensor) -> Tensor:
+        """Inputs ``[N, C, H, W]`` of some images of a part (int64 ``[N]`` on the CPU), not augmented."""
+        return self.inputs(next(part.batches([(indices, Views())])))
+
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
         device = self.train.labels.device  # made once: a copy to a GPU in each step would wait for it

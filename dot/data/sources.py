@@ -63,9 +63,15 @@ def root() -> Path:
     return Path(pooch.os_cache("dot-landscape"))
 
 
-def absent(name: str) -> FileNotFoundError:
-    """The error for a set that could be fetched, where it is asked about and is not there."""
-    return FileNotFoundError(
+def required(name: str, found: Path | None) -> Path:
+    """Where a set that could be fetched lies.
+
+    Raises:
+        FileNotFoundError: It is not there; the message says what to do.
+    """
+    if found is not None:
+        return found
+    raise FileNotFoundError(
         f"{name} must be in {root()}. It is not: run dot-landscape data fetch {name}, or set DOT_DATA to the folder "
         "that holds it."
     )

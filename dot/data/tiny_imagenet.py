@@ -19,7 +19,7 @@ from dot.data.cache import Cache
 from dot.data.decoding import read
 from dot.data.images import ImageSet
 from dot.data.listing import Listing, Picture, files
-from dot.data.sources import absent, root
+from dot.data.sources import required, root
 
 _FOLDER = "tiny-imagenet-200"
 
@@ -67,10 +67,7 @@ class TinyImageNet:
         Raises:
             FileNotFoundError: It is not on this machine.
         """
-        found = self.find()
-        if found is None:
-            raise absent(self.name)
-        return found
+        return required(self.name, self.find())
 
     def fetch(self) -> Path:
         """Download the zip file unless it or the folder is there, and decode it. Returns the decoded images' folder.

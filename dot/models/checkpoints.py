@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from dot.models.resnet import ResNet
 from dot.models.wrn import WideResNet
+from dot.tensors import load_tensors
 
 _RENAMES: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     ResNet: ((r"\.downsample\.", ".shortcut."), (r"^linear\.", "fc.")),
@@ -52,13 +52,7 @@ def load_reference(model: nn.Module, path: str | Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"expected a checkpoint at {path}. There is none.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} must be a checkpoint of plain tensors. Got one that is cut short, or that would run code when "
-            f"loaded, which was refused ({type(error).__name__}). Where you trust it, save its state dict alone."
-        ) from error
+    state = load_tensors(path, "Where you trust it, save its state dict alone.")
     state = state.get("model", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} must hold a state dict, or one under 'model'. Got {_content(state)}.")
