@@ -17,11 +17,13 @@ from test_any_model import CASES, ce, lived_in, pictures, vectors
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations, prune
+from torch.utils._pytree import tree_map
 
 import landscape as ls
 from landscape import batchnorm, folding
 from landscape.batches import Reader
 from landscape.folding import Folded
+from landscape.modules import private_copy
 
 POINTS = [(0.0, 0.0), (0.7, -0.4), (-1.0, 1.0)]
 
@@ -258,10 +260,25 @@ def pair() -> nn.Module:
     return sequence(conv(4), nn.BatchNorm2d(4))
 
 
+class OutOfSight(nn.InstanceNorm2d):
+    """Calls a layer that is not its own."""
+
+    def forward(self, x):
+        return super().forward(x) + self.others[0](x)
+
+
+def out_of_sight() -> nn.Module:
+    model = Own(lambda m, x: m.norm(m.conv(x)) + m.last(x), **one(last=OutOfSight(4)))
+    model.last.others = [model.conv]
+    return model
+
+
+UNTRACEABLE = {"data decide", "a number decides", "a list decides", "an array decides"}
 LEFT: dict[str, Callable[[], nn.Module]] = {
     "a layer used twice": lambda: Own(lambda m, x: m.norm(m.conv(x)) + m.conv(x + 1), **one()),
     "a layer and its norm used twice": lambda: Own(lambda m, x: m.norm(m.conv(m.norm(m.conv(x)))), **one()),
     "a norm used twice": lambda: Own(lambda m, x: m.norm(m.conv(x)) + m.norm(x), **one()),
+    "a layer used out of sight": out_of_sight,
     "a layer under two names": lambda: Own(
         lambda m, x: m.norm(m.conv(x)) + m.same(2 * x), conv=(c := conv(4)), same=c, norm=nn.BatchNorm2d(4)
     ),
@@ -296,11 +313,18 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_more_than_a_layer_with_its_norm_is_left_alone(name):
+    """Also beside a pair that is folded: it is the graph that tells them apart, not only the numbers."""
     model, batches = LEFT[name](), [b.abs() for b in maps(4, 5, 5)]
-    before = fingerprint(model)
-    folded = folded_on(model, squares, batches)
-    assert fingerprint(model) == before
-    assert folded is None
+    beside = nn.Sequential(conv(4).double(), lived(nn.BatchNorm2d(4).double()), nn.Tanh(), model)
+    before = fingerprint(model), fingerprint(beside)
+    alone, folded = folded_on(model, squares, batches), folded_on(beside, squares, batches)
+    assert (fingerprint(model), fingerprint(beside)) == before
+    assert alone is None
+    if name in UNTRACEABLE:
+        assert folded is None
+    else:
+        assert [tuple(pair) for pair in folded.pairs] == [("0", "1")]
+        agrees(beside, folded, squares, batches, twin=private_copy(beside))  # a pruned one cannot be copied otherwise
 
 
 def test_a_norm_over_another_axis_than_the_layers_channels_is_left_alone():
@@ -482,20 +506,15 @@ def test_a_network_with_every_hazard_is_folded_and_left_alone():
     assert fingerprint(model) == before
 
 
-@pytest.mark.parametrize("name", ["batch norm cnn", "hugging face vit"])
+@pytest.mark.parametrize("name", FOLDED)
 def test_single_precision_is_as_exact_as_that_is(name):
     one = CASES[name]()
-    model = one.model.float()
-    batches = [
-        tuple(t.float() if t.is_floating_point() else t for t in b)
-        if isinstance(b, tuple)
-        else {k: t.float() if t.is_floating_point() else t for k, t in b.items()}
-        for b in one.batches
-    ]
-    folded = folded_on(model, one.objective, batches)
-    assert (folded is None) == (name not in FOLDED)
-    if folded is not None:
-        agrees(model, folded, one.objective, batches, rel=3e-6)
+    model, batches = one.model.float(), tree_map(narrowed, list(one.batches))
+    agrees(model, folded_on(model, one.objective, batches), one.objective, batches, rel=3e-6)
+
+
+def narrowed(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 @st.composite
