@@ -40,7 +40,7 @@ class Seen(NamedTuple):
     Attributes:
         result: Of the run.
         inputs: Positional and keyword arguments that the network was first called with.
-        calls: How often each layer or norm was called within a call of the network, by name; ``""`` is the network.
+        calls: How often each layer or norm was called, by name; ``""`` is the network.
         faults: Layers and norms that did anything but what their type does in eval mode on a batch.
     """
 
@@ -67,21 +67,17 @@ def watch(model: nn.Module, run: Run) -> Seen:
     inputs: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     calls: Counter[str] = Counter()
     faults: set[str] = set()
-    inside = [0]
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inside[0] += 1
         calls[""] += 1
-        inputs.append((args, kwargs))
-
-    def leave(*_: Any) -> None:
-        inside[0] -= 1
+        if not inputs:
+            inputs.append((args, kwargs))
 
     def note(name: str) -> Callable[..., None]:
         def of(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] += 1
             weight = module.weight if isinstance(module, _LAYERS) else None
-            if not inside[0] or module.training:
+            if module.training:
                 faults.add(name)
             elif isinstance(weight, Tensor) and (output.ndim, output.dtype) != (weight.ndim, weight.dtype):
                 faults.add(name)  # in another precision, or channels on another axis than those of the norm
@@ -90,7 +86,6 @@ def watch(model: nn.Module, run: Run) -> Seen:
 
     watched = candidates(model)  # before the hooks
     model.register_forward_pre_hook(enter, with_kwargs=True)
-    model.register_forward_hook(leave, always_call=True)
     for name, module in watched.items():
         module.register_forward_hook(note(name))
     result = run(model)
@@ -140,8 +135,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Norms check their input's shape, which a tracer does not know."""
-        own = _is_stock(m) or (isinstance(m, _NormBase) and not any(m.children()))
-        return own or super().is_leaf_module(m, module_qualified_name)
+        return _is_stock(m) or isinstance(m, _NormBase) or super().is_leaf_module(m, module_qualified_name)
 
 
 Owner = Callable[[fx.Node], str | None]
@@ -170,13 +164,12 @@ def _exported(model: nn.Module, seen: Seen) -> tuple[fx.Graph, Owner]:
 
 
 def _matched(graph: fx.Graph, owner: Owner) -> Iterable[Pair]:
-    """Where the only reader of a module's output is another module, and both are called once."""
+    """Where the only reader of a module's output is another module."""
     owners = {node: name for node in graph.nodes if (name := owner(node)) is not None}
-    calls = Counter(owners.values())
     for node, layer in owners.items():
         readers = [user for user in node.users if not _asks_for_shape(user)]
         norm = owners.get(readers[0]) if len(readers) == 1 else None
-        if norm is not None and readers[0].args[:1] == (node,) and calls[layer] == calls[norm] == 1:
+        if norm is not None and readers[0].args[:1] == (node,):
             yield Pair(layer, norm)
 
 

@@ -389,9 +389,10 @@ def test_calls_are_counted_in_the_exported_graph_too(twice):
     assert folded_on(Own(forward, **one()), squares, maps(4, 5, 5)) is None
 
 
-def test_a_norm_that_is_not_reached_in_another_pass_is_an_error():
+@pytest.mark.parametrize("other", [lambda m, x: m.conv(x), lambda m, x: m.conv(x) + m.norm(m.conv(x))])
+def test_a_norm_that_is_not_reached_in_another_pass_is_an_error(other):
     """The exported graph is that of the shape that was seen."""
-    model = Own(lambda m, x: m.norm(m.conv(x)) if x.shape[2] == 5 else m.conv(x), **one())
+    model = Own(lambda m, x: m.norm(m.conv(x)) if x.shape[2] == 5 else other(m, x), **one())
     folded = folded_on(model, squares, maps(4, 5, 5))
     with torch.no_grad():
         with pytest.raises(RuntimeError, match=r"'conv' must go to 'norm'.*evaluate the model as it is"):
