@@ -2,8 +2,8 @@
 
 `Sampler` says which examples of which cells are to be evaluated next, and takes their losses. What it rests on has a
 file each: the fixed random order of the examples (`order`), the predictors from anchor cells (`predictors`), the
-two-phase regression estimate with its error (`estimate`), and how many examples to ask for (`allocation`). Numbers
-only: neither networks nor files.
+two-phase regression estimate with its error (`estimate`), how many examples to ask for (`allocation`), and the two
+phases (`first_phase`, `second_phase`). Numbers only: neither networks nor files.
 
 Sources: W. G. Cochran, "Sampling Techniques", 3rd ed., 1977; C.-E. Sarndal, B. Swensson, J. Wretman, "Model Assisted
 Survey Sampling", 1992; P. Hall, "The Bootstrap and Edgeworth Expansion", 1992.
