@@ -165,7 +165,7 @@ def test_a_first_phase_borrows_from_an_origin_known_for_all():
 
 def test_a_zero_one_term_without_a_single_one_is_not_known_exactly():
     found = estimate(frame(1000, 1000, sampled=range(100), binary=True), np.empty(0), np.zeros(100))
-    assert found.sem == pytest.approx(1 / 100 * math.sqrt(0.9))
+    assert found.sem == pytest.approx(1 / 100 * math.sqrt(0.5 * 0.9))
 
 
 def test_one_example_that_carries_the_variance_is_seen():
@@ -283,7 +283,7 @@ def test_certain_examples_are_where_the_sum_of_both_is_smallest(sizes, goal):
             return 0.0
         square = np.mean(rest**2)
         need = len(rest) ** 2 * square / (goal + len(rest) * square)
-        tail = 11 * np.mean(rest**3) ** 2 / square**3
+        tail = 4 * np.mean(rest**3) ** 2 / square**3
         return min(len(rest), max(need, tail, 2))
 
     best = min(k + drawn(k) for k in range(len(size) + 1))

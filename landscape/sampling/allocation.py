@@ -8,9 +8,9 @@ import numpy as np
 
 from landscape.results import Array
 
-TAIL = 11
+TAIL = 4
 """By how much the number of drawn examples is to exceed the squared skewness of the expected residuals: the mean's own
-skewness is then 0.3 or less. Cochran (2.15) asks for 25 where nothing corrects for it, as `quantile` does here."""
+skewness is then 0.5 or less. Cochran (2.15) asks for 25 where nothing corrects for it, as `quantile` does here."""
 
 
 def two_phase(

@@ -154,7 +154,7 @@ def estimate(frame: Frame, certain: Array, drawn: Array) -> Estimate:
     where S_y is replaced by the deviation from a multiple of the origin's loss, if that is known for all N examples.
     S_e^2 is the larger of two estimates: from the residuals themselves, and from their ratio to ``frame.size``, which
     is known for the examples that were not drawn too. Without gain from the predictors it is the plain mean. To a 0/1
-    term's residuals one of magnitude 1 is added: none seen does not mean that there is none.
+    term's squared residuals half a 1 is added, as Jeffreys' prior does: none seen does not mean that there is none.
 
     Args:
         frame: What is known beforehand.
@@ -180,7 +180,7 @@ def estimate(frame: Frame, certain: Array, drawn: Array) -> Estimate:
         if frame.size is not None:
             variance = max(variance, _by_size(frame.size, frame.sampled, pool, fit.errors))
         if frame.binary:
-            variance += 1 / m**2
+            variance += 0.5 / m**2
         free, residual = fit.free, variance * m
         known[pool] = fit.fitted[pool]
         known[frame.sampled] = drawn

@@ -18,7 +18,7 @@ from landscape.sampling.setup import Setup
 LEAST = 48
 """Fewer examples than these are not drawn: their variance says too little."""
 
-RESERVE = 0.25
+RESERVE = 0.05
 """Of the wanted error, what is set aside in every estimate from a sample for what no drawn example shows: a variance
 far below the one that is wanted has been seen on too few examples to be believed."""
 
