@@ -19,6 +19,31 @@ PENDING, DONE, NOT_FINITE = 0, 1, 2
 
 
 @dataclass
+class Sampled:
+    """What a surface holds besides, where a cell's mean is an estimate from some of the examples.
+
+    Attributes:
+        n_examples: How many examples were evaluated at each cell, int64 in the shape of the grid.
+        sampling_sem: Standard error of each mean as an estimate of the mean over all the examples; 0 where all were
+            evaluated. What ``rel_error`` and ``abs_error`` bound.
+        half: Half the width of the 95 % interval for the mean over all the examples.
+        sem_diff: Like ``sem``, of the difference from the origin: both share their examples.
+        samples: The losses, and which examples they are of, by name; empty where they were not kept.
+    """
+
+    n_examples: NDArray[np.int64]
+    sampling_sem: dict[str, Array]
+    half: dict[str, Array]
+    sem_diff: dict[str, Array]
+    samples: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Array]]:
+        """Those that have one for each term, by name."""
+        return {"sampling_sem": self.sampling_sem, "half": self.half, "sem_diff": self.sem_diff}
+
+
+@dataclass
 class Surface:
     """The mean of each term at each point of a grid around the weights.
 
@@ -38,6 +63,7 @@ class Surface:
         path: For a line along a path, the coordinates of each point along every direction, ``[nx, n]``; else None.
         sums: Of a part of the data, what `landscape.merge` needs besides the means: ``{"squares" | "cross": {term:
             array}}``, see `landscape.averages.Moments`.
+        sampled: Where cells were estimated from samples, their errors; None where all examples were evaluated.
     """
 
     x: Array
@@ -51,6 +77,7 @@ class Surface:
     directions: Directions | None = None
     path: Array | None = None
     sums: dict[str, dict[str, Array]] = field(default_factory=dict)
+    sampled: Sampled | None = None
 
     @property
     def terms(self) -> tuple[str, ...]:
