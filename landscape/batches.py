@@ -99,8 +99,9 @@ class Reader:
         if not self.in_pieces:
             yield to_device(batch, self.device, self.dtype)
             return
-        for start in range(0, size, limit):
-            yield to_device(_piece(batch, size, slice(start, start + limit)), self.device, self.dtype)
+        step = -(-size // -(-size // limit))  # pieces alike
+        for start in range(0, size, step):
+            yield to_device(rows_of(batch, slice(start, start + step)), self.device, self.dtype)
 
 
 def count(batches: Batches) -> int:
@@ -130,8 +131,13 @@ def to_device(batch: Any, device: torch.device, dtype: torch.dtype | None = None
     return _mapped(move, batch, lambda other: copy.copy(other).to(device) if hasattr(other, "to") else other)
 
 
-def _piece(batch: Any, size: int, rows: slice) -> Any:
-    """Some of the examples of a batch: of tensors along their first axis, of lists that have an entry for each."""
+def rows_of(batch: Any, rows: slice | Tensor) -> Any:
+    """Some of the examples of a batch: of tensors along their first axis, of lists that have an entry for each.
+
+    Raises:
+        ValueError: There is something in it that has not one row for each example.
+    """
+    size = size_of(batch)
 
     def cut(tensor: Tensor) -> Tensor:
         if tensor.ndim and len(tensor) != size:
@@ -143,12 +149,55 @@ def _piece(batch: Any, size: int, rows: slice) -> Any:
             raise _unsplittable(type(other).__name__)
         return other
 
-    return _mapped(cut, batch, keep, entries=lambda items: items[rows] if len(items) == size else items)
+    def entries(items: Any) -> Any:
+        if len(items) != size:
+            return items
+        return items[rows] if isinstance(rows, slice) else type(items)(items[i] for i in rows.tolist())
+
+    return _mapped(cut, batch, keep, entries)
+
+
+def joined(batches: list[Any]) -> list[Any]:
+    """One batch of the examples of all, in a list; or ``batches`` where they are not alike but for their examples."""
+    if len(batches) < 2:
+        return batches
+    try:
+        for batch in batches:
+            rows_of(batch, slice(0, 1))
+        return [_joined(batches, [size_of(batch) for batch in batches])]
+    except (ValueError, TypeError, RuntimeError):  # such as sequences that are padded to several lengths
+        return batches
+
+
+def _joined(parts: list[Any], sizes: list[int]) -> Any:
+    first = parts[0]
+    if any(type(part) is not type(first) for part in parts):
+        raise TypeError("batches of different types")
+    if isinstance(first, Tensor):
+        return torch.cat(parts) if first.ndim else _same(parts)
+    if isinstance(first, Mapping):
+        if any(part.keys() != first.keys() for part in parts):
+            raise ValueError("mappings of different keys")
+        return _like_mapping(first, {key: _joined([part[key] for part in parts], sizes) for key in first})
+    if isinstance(first, PackedSequence) or not isinstance(first, (tuple, list)):
+        return _same(parts)
+    if first and all(isinstance(item, (str, bytes, int, float, NoneType)) for item in first):
+        if [len(part) for part in parts] == sizes:
+            return type(first)(item for part in parts for item in part)
+        return _same(parts)
+    items = (_joined(list(of), sizes) for of in zip(*parts, strict=True))
+    return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+
+
+def _same(parts: list[Any]) -> Any:
+    if any(not torch.equal(part, parts[0]) if isinstance(part, Tensor) else part != parts[0] for part in parts):
+        raise ValueError("values of different batches")
+    return parts[0]
 
 
 def _unsplittable(what: str) -> ValueError:
     return ValueError(
-        "a batch must consist of tensors with one row for each example, to be split for want of memory. "
+        "a batch must consist of tensors with one row for each example, to be split. "
         f"Got {what}: make the loader's batches smaller."
     )
 

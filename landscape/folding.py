@@ -2,13 +2,13 @@
 
 With W, b of the layer, gain g, shift s, mean m and variance v of the norm, and a = g / sqrt(v + eps):
 norm(layer(x)) = (a W) x + (a (b - m) + s), a number of a for each output channel (Jacob et al., "Quantization and
-Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). For a given a,
-that is linear in W, b, m and s.
+Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2). Folding costs
+less than a thousandth of a pass, so that a network is moved first and folded after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -63,14 +63,13 @@ def fold(model: nn.Module, run: Run) -> Folded | None:
 class Folded:
     """A copy of a module, with every parameter and buffer under its name, that computes some norms in the layer before.
 
-    Tensors are put into ``module`` as into the model that it is a copy of; `refresh` then folds them anew, or, along
-    directions that were given to `follow`, `at`. A pair whose tensors have changed since, by whatever hand, is computed
-    as it was, and so is one with gradients enabled, in train mode, or with a hook.
+    Tensors are put into ``module`` as into the model that it is a copy of; `refresh` then folds them anew. A pair whose
+    tensors have changed since, by whatever hand, is computed as it was, and so is one with gradients enabled, in train
+    mode, or with a hook.
 
     Attributes:
         module: In eval mode.
         pairs: Names of each layer and of the norm in it.
-        linear: Whether `at` combines folded directions, rather than folding at each point.
     """
 
     def __init__(self, model: nn.Module, pairs: Sequence[Pair]) -> None:
@@ -81,19 +80,11 @@ class Folded:
             _Fold(found[layer], cast(_BatchNorm, found[norm]), layouts.get(f"{layer}.weight", (0, 1)))
             for layer, norm in self.pairs
         ]
-        self._names = {id(t): name for name, t in [*self.module.named_parameters(), *self.module.named_buffers()]}
-        self._axes: list[list[Tensor]] = []
-        self.linear = False
         self.module.register_forward_hook(self._leave, always_call=True)
         self.refresh()
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """What the folded layers compute with: a weight and a bias for each pair, in the order of the pairs."""
-        return [tensor for fold in self._folds for tensor in fold.tensors.values()]
-
     def hold(self, dtype: torch.dtype | None = None, *, channels_last: bool = False) -> None:
-        """Keep `weights` in another precision or layout than the layers' own."""
+        """Keep what the folded layers compute with in another precision or layout than their own."""
         for fold in self._folds:
             fold.hold(dtype, channels_last)
         self.refresh()
@@ -103,53 +94,6 @@ class Folded:
         """Fold the tensors of ``module`` as they are now."""
         for fold in self._folds:
             fold.refresh()
-
-    @torch.no_grad()
-    def follow(self, axes: Sequence[Mapping[str, Tensor]]) -> None:
-        """Get ready for points along directions from where ``module`` is now.
-
-        Args:
-            axes: For each direction ``{name: tensor}``, of the parameters and buffers that move.
-        """
-        steps = [self.along(axis) for axis in axes]
-        self._axes = [step for step in steps if step is not None]
-        self.linear = len(self._axes) == len(axes)
-        if self.linear:
-            self._base = [part for fold in self._folds for part in fold.plain()]
-            self._moved = [torch.empty_like(part) for part in self._base]
-
-    @torch.no_grad()
-    def at(self, point: Sequence[float]) -> None:
-        """Fold where ``module`` has been moved to: the base plus each coordinate times its direction."""
-        if not self.linear:
-            self.refresh()
-            return
-        torch._foreach_copy_(self._moved, self._base)
-        for coordinate, step in zip(point, self._axes, strict=True):
-            if coordinate != 0:
-                torch._foreach_add_(self._moved, step, alpha=coordinate)
-        torch._foreach_copy_(self.weights, self._moved)
-        for fold in self._folds:
-            fold.settle()
-
-    @torch.no_grad()
-    def along(self, axis: Mapping[str, Tensor]) -> list[Tensor] | None:
-        """How `weights` change, in the precision of the layers, for a step of one from where ``module`` is now.
-
-        Args:
-            axis: ``{name: tensor}`` for the parameters and buffers that move.
-
-        Returns:
-            None where a folded norm's gain or variance moves: then folding is not linear.
-        """
-
-        def of(tensor: Tensor) -> Tensor | None:
-            found = axis.get(self._names[id(tensor)])
-            return None if found is None else found.detach().to(tensor)
-
-        if any(of(tensor) is not None for fold in self._folds for tensor in fold.curved()):
-            return None
-        return [part for fold in self._folds for part in fold.plain(of)]
 
     def _leave(self, *_: Any) -> None:
         left = [pair for pair, fold in zip(self.pairs, self._folds, strict=True) if fold.forget()]
@@ -180,38 +124,24 @@ class _Fold:
         }
 
     def refresh(self) -> None:
-        for held, folded in zip(self.tensors.values(), self.plain(), strict=True):
+        for held, folded in zip(self.tensors.values(), self._folded(), strict=True):
             held.copy_(folded)
-        self.settle()
-
-    def settle(self) -> None:
-        """Take the tensors that the folded ones are of to be those that are there now."""
         self._seen = [(t, t._version) for t in self._own() if t is not None]
 
-    def curved(self) -> list[Tensor]:
-        """What folding is not linear in, together with the rest."""
-        return [t for t in (self._norm._parameters["weight"], self._norm._buffers["running_var"]) if t is not None]
-
-    def plain(self, of: Callable[[Tensor], Tensor | None] = lambda tensor: tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias in the precision of the layer, folded by the gain as it is.
-
-        They are linear in what ``of`` gives in place of each tensor, None for zeros.
-        """
-        layer, norm = self._layer, self._norm
-        mean, variance = _given(norm, "running_mean"), _given(norm, "running_var")
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias in the precision of the layer."""
+        layer, norm = self._layer._parameters, self._norm._parameters
+        mean, variance = _given(self._norm, "running_mean"), _given(self._norm, "running_var")
         wide = torch.float32 if variance.device.type == "mps" else torch.float64
-        gain = (variance.to(wide) + norm.eps).rsqrt()
-        if norm._parameters["weight"] is not None:
-            gain *= norm._parameters["weight"]
+        gain = (variance.to(wide) + self._norm.eps).rsqrt()
+        if norm["weight"] is not None:
+            gain *= norm["weight"]
 
         def given(tensor: Tensor | None) -> Tensor | float:
-            found = None if tensor is None else of(tensor)
-            return 0.0 if found is None else found.to(wide)
+            return 0.0 if tensor is None else tensor.to(wide)
 
-        bias = gain * (given(layer._parameters["bias"]) - given(mean)) + given(norm._parameters["bias"])
-        weight = of(_given(layer, "weight"))
-        scaled = torch.zeros_like(_given(layer, "weight")) if weight is None else self._scaled(weight, gain)
-        return scaled, bias.to(mean.dtype)
+        bias = gain * (given(layer["bias"]) - given(mean)) + given(norm["bias"])
+        return self._scaled(_given(self._layer, "weight"), gain), bias.to(mean.dtype)
 
     def _scaled(self, weight: Tensor, gain: Tensor) -> Tensor:
         gain, (axis, groups), rest = gain.to(weight.dtype), self._layout, [1] * (weight.ndim - 2)

@@ -23,8 +23,11 @@ class Plan:
         device: Its type.
         order: In which order cells are evaluated, and so which shard owns which.
         max_batch: How many examples a batch may have; 0 for as many as come.
-        layout: Of the tensors.
-        path: How a cell is computed.
+        layout: Of the weights of convolutions: ``"channels last"``, or ``"as given"``.
+        path: ``"plain"`` evaluates the module as it is, on the batches as they come; ``"fast"`` folds batch norms and
+            evaluates batches of ``max_batch`` examples, which are kept where there is room.
+        folded: How many batch norms are computed by the layers before them.
+        kept: Whether the examples are read once and kept on the device.
     """
 
     threads: int
@@ -32,7 +35,9 @@ class Plan:
     order: Order = "rows"
     max_batch: int = 0
     layout: str = "as given"
-    path: str = "plain"
+    path: Literal["plain", "fast"] = "plain"
+    folded: int = 0
+    kept: bool = False
 
     @classmethod
     def new(cls, device: torch.device, order: Order) -> Plan:

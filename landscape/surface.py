@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 
 from landscape import averages, batchnorm, identity, store
 from landscape import grid as grids
 from landscape.allocation import allocate
 from landscape.averages import Moments
-from landscape.batches import Batches, Reader
+from landscape.batches import Batches
 from landscape.batchnorm import BnMode
 from landscape.cells import fill, warn_if_flat
 from landscape.directions import Directions
@@ -27,12 +25,12 @@ from landscape.grid import Grid
 from landscape.isolation import preserve_rng, thread_count
 from landscape.parts import Part, part_path, plan_path
 from landscape.plan import Order, Plan, agreed, lowered
+from landscape.preparation import Precision, Preparation
 from landscape.problem import Problem
 from landscape.results import PENDING, Surface
 from landscape.reuse import take
 from landscape.walker import Walker
 
-Precision = Literal["as given", "float32", "float64"]
 Nondeterministic = Literal["refuse", "allow"]
 
 
@@ -47,6 +45,7 @@ def evaluate(
     bn_mode: BnMode = "eval",
     bn_sample: Batches | None = None,
     precision: Precision = "as given",
+    plain: bool = False,
     nondeterministic: Nondeterministic = "refuse",
     shard: str = "0/1",
     data_shard: str = "0/1",
@@ -76,7 +75,12 @@ def evaluate(
             re-estimated at every point, the origin included, as plain averages over ``bn_sample``.
         bn_sample: What statistics are re-estimated on; the problem's own batches by default.
         precision: ``"float64"`` casts model and batches to double precision, to check with; ``"float32"`` is for
-            weights in half precision, which a small step would hardly move: their own rounding swallows it.
+            weights in half precision, which a small step would hardly move: their own rounding swallows it. With
+            ``"bf16"``, ``"fp16"`` or, on CUDA, ``"tf32"`` the network computes in lower precision, and its weights stay
+            as they are; the errors, at the origin and at the corners, are in ``attrs["errors"]``.
+        plain: Whether the module is evaluated as it is, on the batches as they come: then the origin is the
+            unperturbed loss to the last bit. Else batch norms are folded, and the examples kept on the device in
+            batches that fit its caches, as long as that agrees with the plain path on the first examples.
         nondeterministic: Whether an objective may differ between two passes over the same data at the same weights.
             ``"allow"`` skips the comparisons that would find it: cells then hold its noise.
         shard: ``"i/n"`` evaluates the i-th of n parts of the cells, counted from 0, into a file of its own beside
@@ -102,25 +106,35 @@ def evaluate(
         raise ValueError("bn_mode='recalibrate' needs batch norms with running statistics. Got a model without any.")
     if bn_mode == "eval" and bn_sample is not None:
         raise ValueError("bn_sample goes with bn_mode='recalibrate'. Got bn_mode='eval'.")
-    options = _Options(
+    if precision == "tf32" and problem.device.type != "cuda":
+        raise ValueError(f"precision='tf32' needs a CUDA device. Got a model on {problem.device.type}.")
+    grids.shape(grid, len(directions))  # refused at once where they do not fit
+    preparation = Preparation(
+        problem,
+        directions,
+        grid,
         bn_sample=None if bn_mode == "eval" else problem.batches if bn_sample is None else bn_sample,
-        dtype=None if precision == "as given" else getattr(torch, precision),
+        precision=precision,
         steady=nondeterministic == "refuse",
+        data_shard=Part.parse(data_shard),
+    )
+    options = _Options(
+        plain=plain,
+        steady=preparation.steady,
         order="coarse-to-fine" if coarse_to_fine else "rows",
         shard=Part.parse(shard),
-        data_shard=Part.parse(data_shard),
+        data_shard=preparation.data_shard,
         label=label,
     )
     base = store.load_surface(reuse) if isinstance(reuse, (str, Path)) else reuse
     target = None if out is None else Path(out)
-    work = _Work(problem, directions, grid, target, base, options)
+    work = _Work(preparation, grid, target, base, options)
     with preserve_rng(None, problem.device), torch.inference_mode(mode=False):
         return work.run()
 
 
 class _Options(NamedTuple):
-    bn_sample: Batches | None
-    dtype: torch.dtype | None
+    plain: bool
     steady: bool
     order: Order
     shard: Part
@@ -133,24 +147,23 @@ class _Work:
 
     def __init__(
         self,
-        problem: Problem,
-        directions: Directions,
+        preparation: Preparation,
         grid: Grid,
         out: Path | None,
         reuse: Surface | None,
         options: _Options,
     ) -> None:
-        self.problem, self.directions, self.grid, self.reuse, self.options = problem, directions, grid, reuse, options
+        self.preparation, self.grid, self.reuse, self.options = preparation, grid, reuse, options
+        self.problem, self.directions = preparation.problem, preparation.directions
         self.path = None if out is None else part_path(out, options.shard, options.data_shard)
         self.shared_plan = None if out is None or self.path == out else plan_path(out)
         self.name = "reuse" if self.path is None else str(self.path)
         self.aside: Path | None = None
-        grids.shape(grid, len(directions))  # refused at once where they do not fit
         self.identity = identity.of(
-            problem,
-            directions,
-            bn_mode="eval" if options.bn_sample is None else "recalibrate",
-            precision="as given" if options.dtype is None else str(options.dtype).removeprefix("torch."),
+            self.problem,
+            self.directions,
+            bn_mode="eval" if preparation.bn_sample is None else "recalibrate",
+            precision=preparation.precision,
             shard=options.shard,
             data_shard=options.data_shard,
         )
@@ -200,42 +213,49 @@ class _Work:
         """Compare data and objective with those of a finished file: all data are read, one batch is evaluated."""
         plan = Plan.of(found.attrs)
         with thread_count(plan.threads):
-            walker = self._walker(plan)
-            identity.refuse_another(found, self._digests(walker, walker.reader.sha256()), None, self.name)
+            walker, digests = self.preparation.walker(plan)
+            identity.refuse_another(found, digests, None, self.name)
             if self.options.steady:
                 identity.refuse_another_objective(found, walker.probe(), self.name)
 
     def _measure(self, found: Surface | None) -> Surface:
-        plan = self._plan() if found is None else Plan.of(found.attrs)
+        self.plan, self.decided = self._plan() if found is None else (Plan.of(found.attrs), True)
         while True:
-            walker = self._walker(plan)
             try:
-                with thread_count(plan.threads):
-                    return self._walk(plan, walker, found)
+                with thread_count(self.plan.threads):
+                    return self._begin() if found is None else self._resume(found)
             except torch.OutOfMemoryError as error:
-                said, largest = str(error).partition("\n")[0] or "nothing more was said", walker.largest
-            # Here, not in the handler: the error holds every tensor of the pass that failed, the walker its copy.
-            del walker
-            plan, found = self._smaller(plan, largest, said), None
+                said = str(error).partition("\n")[0] or "nothing more was said"
+            # Here, not in the handler: the error holds every tensor of the pass that failed, and its copy of the model.
+            largest = self.preparation.largest
+            self.preparation.forget()
+            self._smaller(largest, said)
+            found = None
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> tuple[Plan, bool]:
+        """What is known before anything is read, and whether that is all: another part may have decided."""
         plan = Plan.new(self.problem.device, self.options.order)
+        plan = plan if self.options.plain else replace(plan, path="fast")
+        decided = self.reuse is not None
         if self.reuse is not None:
             plan = replace(Plan.of(self.reuse.attrs), order=self.options.order)
-        plan = plan if self.shared_plan is None else agreed(self.shared_plan, plan)
+        if self.shared_plan is not None and self.shared_plan.exists():
+            plan, decided = agreed(self.shared_plan, plan), True
         self._refuse_another_device(plan)
-        return plan
+        return plan, decided
 
-    def _smaller(self, plan: Plan, largest: int, said: str) -> Plan:
+    def _smaller(self, largest: int, said: str) -> None:
         if self.problem.device.type == "cuda":
             torch.cuda.empty_cache()
-        kept, plan = self._put_aside(plan), plan.halved(largest)
+        kept, self.plan = self._put_aside(self.plan), self.plan.halved(largest)
         warnings.warn(
-            f"out of memory ({said}): going on with at most {plan.max_batch} examples at a time, from the start.{kept}",
+            f"out of memory ({said}): going on with at most {self.plan.max_batch} examples at a time, from the start."
+            f"{kept}",
             stacklevel=5,
         )
         self.reuse = None  # its bits are those of larger batches
-        return plan if self.shared_plan is None else lowered(self.shared_plan, plan)
+        if self.decided and self.shared_plan is not None:
+            self.plan = lowered(self.shared_plan, self.plan)
 
     def _put_aside(self, plan: Plan) -> str:
         """Have the cells of ``plan``, whose last bits are its own, kept when the file is begun anew; says where."""
@@ -245,68 +265,33 @@ class _Work:
         self.aside = self.path.with_name(f"{self.path.name}.batches-{batches}")  # no .h5: a pattern of parts leaves it
         return f" The cells so far are kept in {self.aside}."
 
-    def _walker(self, plan: Plan) -> Walker:
-        def reader(batches: Batches, part: Part) -> Reader:
-            limit = plan.max_batch or None
-            numbers = (part.index, part.count)
-            return Reader(batches, self.problem.device, dtype=self.options.dtype, max_batch=limit, part=numbers)
+    def _begin(self) -> Surface:
+        ready = self.preparation.check(self.plan) if self.decided else self.preparation.decide(self.plan)
+        if self.shared_plan is not None and (theirs := agreed(self.shared_plan, ready.plan)) != ready.plan:
+            self._refuse_another_device(theirs)
+            ready = self.preparation.check(theirs)
+        self.plan, self.decided = ready.plan, True
+        measured = self.identity | ready.digests
+        measured |= {"probe": ready.walker.probe(), "nondeterministic": "refuse" if self.options.steady else "allow"}
+        measured |= {"errors": ready.errors} if ready.errors else {}
+        found = allocate(self.problem.device, self.directions, self.grid, self.plan, ready.origin, measured)
+        if self.reuse is not None:
+            take(found, self.reuse, self._todo(found), steady=self.options.steady)
+        if self.path is not None:
+            if self.aside is not None:
+                self.path.replace(self.aside)
+            store.create_surface(self.path, found)
+        return self._fill(found, ready.walker, ready.origin)
 
-        sample = self.options.bn_sample
-        return Walker(
-            self.problem,
-            self.directions,
-            reader(self.problem.batches, self.options.data_shard),
-            None if sample is None else reader(sample, Part()),
-        )
+    def _resume(self, found: Surface) -> Surface:
+        ready = self.preparation.by(self.plan)
+        identity.refuse_another(found, ready.digests, None, self.name)
+        if self.options.steady:
+            identity.refuse_another_origin(found, averages.as_pairs(ready.origin), self.name)
+        return self._fill(found, ready.walker, ready.origin)
 
-    def _digests(self, walker: Walker, data_sha256: str) -> dict[str, str]:
-        if walker.bn_reader is None:
-            sample = ""
-        else:
-            own = self.options.bn_sample is self.problem.batches
-            sample = data_sha256 if own else walker.bn_reader.sha256()
-        return {"data_sha256": data_sha256, "bn_sample_sha256": sample}
-
-    def _walk(self, plan: Plan, walker: Walker, found: Surface | None) -> Surface:
-        digest = hashlib.sha256()
-        origin = walker.at([0.0] * len(self.directions), digest)
-        digests = self._digests(walker, digest.hexdigest())
-        if found is None:
-            self._refuse_changing(walker, origin, digests["data_sha256"])
-            steady = "refuse" if self.options.steady else "allow"
-            measured = self.identity | digests | {"probe": walker.probe(), "nondeterministic": steady}
-            found = allocate(self.problem.device, self.directions, self.grid, plan, origin, measured)
-            if self.reuse is not None:
-                take(found, self.reuse, self._todo(found), steady=self.options.steady)
-            if self.path is not None:
-                if self.aside is not None:
-                    self.path.replace(self.aside)
-                store.create_surface(self.path, found)
-        else:
-            identity.refuse_another(found, digests, None, self.name)
-            if self.options.steady:
-                identity.refuse_another_origin(found, averages.as_pairs(origin), self.name)
+    def _fill(self, found: Surface, walker: Walker, origin: dict[str, Moments]) -> Surface:
         with store.SurfaceWriter(self.path, found) if self.path is not None else nullcontext() as writer:
             fill(found, walker, self._todo(found), origin, writer, self.options.label)
         warn_if_flat(found)
         return found
-
-    def _refuse_changing(self, walker: Walker, origin: dict[str, Moments], data_sha256: str) -> None:
-        """A second pass at the origin: cells are only comparable where nothing but the weights differs between them."""
-        for name, moments in origin.items():
-            if not np.isfinite(moments.mean):
-                hint = identity.first_not_finite(self.problem.model)
-                raise ValueError(f"term {name!r} must be finite at the unperturbed weights. Got {moments.mean}.{hint}")
-        digest = hashlib.sha256()
-        again = walker.at([0.0] * len(self.directions), digest)
-        if digest.hexdigest() != data_sha256:
-            raise ValueError(
-                "batches must be the same at every pass. Got other data the second time: take random augmentation out, "
-                "seed it anew in each pass, or use persistent_workers=False."
-            )
-        first, second = averages.as_pairs(origin), averages.as_pairs(again)
-        if self.options.steady and not identity.same_values(first, second):
-            raise ValueError(
-                f"objective must give the same values for the same weights and data. Got {first}, then {second}: does "
-                "it keep a state, or draw at random? Where that is meant, use nondeterministic='allow'."
-            )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from landscape import averages, batchnorm, modules
+from landscape import averages, batchnorm, fastpath, modules
 from landscape.averages import Moments
 from landscape.batches import Reader
 from landscape.directions import Directions
+from landscape.fastpath import Shortcuts, hasten
 from landscape.isolation import seed_all
 from landscape.problem import Problem, Term
 
@@ -25,17 +27,34 @@ class Walker:
     Args:
         problem: Whose model is copied; the copy's weights start from the problem's at each point.
         directions: What the coordinates are multiples of.
-        reader: Of the problem's data; its ``dtype`` is also that of the copy.
+        reader: Of the problem's data.
         bn_reader: Of the sample that batch-norm statistics are re-estimated on at each point; None leaves them.
+        shortcuts: By which the copy is computed.
+        dtype: The precision of the copy, as of the data; None for the model's own.
     """
 
-    def __init__(self, problem: Problem, directions: Directions, reader: Reader, bn_reader: Reader | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        directions: Directions,
+        reader: Reader,
+        bn_reader: Reader | None,
+        shortcuts: Shortcuts = Shortcuts(),  # noqa: B008
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self._given, self.reader, self.bn_reader = problem.objective, reader, bn_reader
-        self.model = _cast(problem.private_copy(), reader.dtype)
+        self._shortcuts = shortcuts
+        first = None
+        if shortcuts.fold:
+            with closing(reader.read()) as batches:
+                first = next(batches)
+        twin = _cast(problem.private_copy(), dtype)
+        self._hastened = hasten(twin, lambda m: self._given(m, first), shortcuts)
+        self.model = self._hastened.module
         self._modules = list(self.model.modules())
         self._slots = _slots(self.model)
         state = modules.state(self.model)
-        base = {name: t.to(state[name].dtype) for name, t in modules.state(problem.model).items()}
+        base = {name: _like(t, state[name]) for name, t in modules.state(problem.model).items()}
         self._base, self._state = [base[name] for name in state], list(state.values())
         self._axes = [_aligned(axis, state) for axis in directions.axes]
 
@@ -48,14 +67,22 @@ class Walker:
         seed_all(0, self.reader.device)
         if self.bn_reader is not None:
             batchnorm.recalibrate(self.model, self._given, self.bn_reader)
+            self._hastened.refresh()
             seed_all(0, self.reader.device)
-        return averages.average(self.model, self._objective, self.reader, digest)
+        with fastpath.tf32(self._shortcuts.tf32):
+            return averages.average(self.model, self._objective, self.reader, digest)
 
     def probe(self) -> dict[str, float]:
         """Sums of the terms over the first batch at the origin, with the statistics as they are."""
         self._move([0.0] * len(self._axes))
         seed_all(0, self.reader.device)
-        return averages.probe(self.model, self._objective, self.reader)
+        with fastpath.tf32(self._shortcuts.tf32):
+            return averages.probe(self.model, self._objective, self.reader)
+
+    @property
+    def folded(self) -> int:
+        """How many batch norms are computed by the layers before them."""
+        return self._hastened.norms
 
     @property
     def largest(self) -> int:
@@ -77,6 +104,7 @@ class Walker:
         for coordinate, (tensors, direction) in zip(point, self._axes, strict=True):
             if coordinate != 0:
                 torch._foreach_add_(tensors, direction, alpha=coordinate)
+        self._hastened.refresh()
 
 
 def _slots(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
@@ -92,4 +120,10 @@ def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 def _aligned(axis: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors of the copy that a direction moves, and the direction's, in one order."""
-    return [state[name] for name in axis], [d.to(state[name]) for name, d in axis.items()]
+    return [state[name] for name in axis], [_like(d, state[name]) for name, d in axis.items()]
+
+
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    """In the precision, on the device and in the layout of another, so that both are added in one sweep."""
+    found = tensor.to(other)
+    return found if found.stride() == other.stride() else torch.empty_like(other).copy_(found)

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles import brute_force, fingerprint
+from plain import evaluate
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import DataLoader, TensorDataset
@@ -594,8 +595,8 @@ def test_a_surface_of_any_network_is_that_of_a_script_and_leaves_the_network_alo
     axes = ls.directions.random(one.model, n=2, ignore="none", normalize="layer", seed=3)
     before = fingerprint(one.model)
     problem = ls.Problem(one.model, one.objective, one.batches)
-    line = ls.evaluate(problem, Directions(axes.axes[:1], "layer", "none"), LINE)
-    plane = ls.evaluate(problem, axes, PLANE)
+    line = evaluate(problem, Directions(axes.axes[:1], "layer", "none"), LINE)
+    plane = evaluate(problem, axes, PLANE)
     assert fingerprint(one.model) == before
     origin = brute_force(twin, one.objective, one.passes())
     expected = {
@@ -626,7 +627,7 @@ def test_per_token_losses_of_gpt2_are_averaged_over_the_tokens_that_count():
     twin = copy.deepcopy(model)
     problem = ls.Problem(model, lambda m, b: {"ce": ls.PerToken(*tokens_of_gpt2(m, b))}, data)
     axes = ls.directions.random(model, n=2, seed=1)
-    surface = ls.evaluate(problem, axes, PLANE)
+    surface = evaluate(problem, axes, PLANE)
     for (i, k), value in np.ndenumerate(surface.values("ce")):
         tokens = lambda m, b: {"ce": (lambda losses, counted: losses[counted])(*tokens_of_gpt2(m, b))}  # noqa: E731
         expected = brute_force(twin, tokens, data, axes.axes, [PLANE.xs[k], PLANE.ys[i]])["ce"][0]
@@ -656,7 +657,7 @@ def test_an_interpolation_of_any_network_ends_at_the_other(name):
     """The buffers move too, integers stay put."""
     one, other = CASES[name](), CASES[name]().model
     directions = ls.directions.interpolation(one.model, other)
-    line = ls.evaluate(ls.Problem(one.model, one.objective, one.batches), directions, ls.Grid1D(x=(0, 1, 2)))
+    line = evaluate(ls.Problem(one.model, one.objective, one.batches), directions, ls.Grid1D(x=(0, 1, 2)))
     for term, (mean, _) in brute_force(other, one.objective, one.batches).items():
         assert line.values(term)[1] == pytest.approx(mean, rel=1e-10)
         assert line.values(term)[0] == brute_force(one.model, one.objective, one.batches)[term][0]
@@ -667,7 +668,7 @@ def test_double_precision_is_that_of_the_cast_network_on_cast_batches(given):
     model, data = mlp(nn.BatchNorm1d(6)).to(given), vectors(dtype=given)
     axes = ls.directions.random(model, n=2, ignore="none", seed=3)
     before = fingerprint(model)
-    surface = ls.evaluate(ls.Problem(model, ce, data), axes, PLANE, precision="float64")
+    surface = evaluate(ls.Problem(model, ce, data), axes, PLANE, precision="float64")
     assert fingerprint(model) == before
     wide = [{name: t.double() for name, t in axis.items()} for axis in axes.axes]
     cast = [(x.double(), y) for x, y in data]
@@ -677,7 +678,7 @@ def test_double_precision_is_that_of_the_cast_network_on_cast_batches(given):
         at = [PLANE.xs[k], PLANE.ys[i]]
         assert value == brute_force(copy.deepcopy(model).double(), ce, cast, wide, at)["ce"][0]
     assert surface.attrs["precision"] == "float64"
-    assert ls.evaluate(ls.Problem(model, ce, data), axes, PLANE).attrs["precision"] != "float64"
+    assert evaluate(ls.Problem(model, ce, data), axes, PLANE).attrs["precision"] != "float64"
 
 
 @pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
@@ -685,7 +686,7 @@ def test_double_precision_of_complex_weights_is_double_too():
     model, data = _Complex().to(torch.complex64), [x.float() for x, _ in vectors()]
     assert model.w.dtype == torch.complex64
     axes = ls.directions.random(model, n=1, seed=1)
-    line = ls.evaluate(ls.Problem(model, squares, data), axes, LINE, precision="float64")
+    line = evaluate(ls.Problem(model, squares, data), axes, LINE, precision="float64")
     wide = copy.deepcopy(model)
     wide.w.data, wide.phase = wide.w.data.to(torch.complex128), wide.phase.to(torch.complex128)
     directions = [{"w": axes.axes[0]["w"].to(torch.complex128)}]
@@ -697,9 +698,9 @@ def test_double_precision_of_complex_weights_is_double_too():
 def test_it_may_be_called_in_inference_mode():
     model, data = mlp(nn.BatchNorm1d(6)), vectors()
     directions = ls.directions.random(model, n=1)
-    expected = ls.evaluate(ls.Problem(model, ce, data), directions, LINE)
+    expected = evaluate(ls.Problem(model, ce, data), directions, LINE)
     with torch.inference_mode():
-        line = ls.evaluate(ls.Problem(model, ce, data), directions, LINE)
+        line = evaluate(ls.Problem(model, ce, data), directions, LINE)
     assert line.values("ce").tolist() == expected.values("ce").tolist()
 
 
@@ -714,7 +715,7 @@ def test_a_term_may_be_made_of_gradients():
 
     model, data = mlp(), vectors()
     directions = ls.directions.random(model, n=1)
-    line = ls.evaluate(ls.Problem(model, slope, data), directions, LINE)
+    line = evaluate(ls.Problem(model, slope, data), directions, LINE)
     expected = [brute_force(model, slope, data, directions.axes, [x])["slope"][0] for x in LINE.xs]
     assert line.values("slope").tolist() == expected
 
@@ -729,7 +730,7 @@ def test_the_callers_grad_mode_makes_no_difference(caller):
         return ce(model, batch)
 
     with caller():
-        line = ls.evaluate(ls.Problem(model, noting, data), directions, LINE)
+        line = evaluate(ls.Problem(model, noting, data), directions, LINE)
         assert torch.is_grad_enabled() == (caller is torch.enable_grad)
     assert modes == {False}
     expected = [brute_force(model, ce, data, directions.axes, [x])["ce"][0] for x in LINE.xs]
@@ -744,7 +745,7 @@ def problem_of(model: nn.Module, batches: Any = None, objective: Any = ce) -> ls
 
 
 def line_of(problem: ls.Problem, **options: Any) -> ls.Surface:
-    return ls.evaluate(problem, ls.directions.random(problem.model, n=1), LINE, **options)
+    return evaluate(problem, ls.directions.random(problem.model, n=1), LINE, **options)
 
 
 def test_a_lazy_network_is_refused_until_it_has_seen_a_batch():
@@ -773,7 +774,7 @@ def test_a_network_of_buffers_only_has_nothing_to_move():
 )
 def test_a_direction_that_does_not_fit_is_named(axis, message):
     with pytest.raises(ValueError, match=message):
-        ls.evaluate(problem_of(mlp()), Directions((axis,), "none", "none"), LINE)
+        evaluate(problem_of(mlp()), Directions((axis,), "none", "none"), LINE)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -786,7 +787,7 @@ def test_weights_that_are_not_numbers_are_named(value, name, tmp_path):
         tensors[name].view(-1)[1] = value
     objective = ce if math.isnan(value) or name == "2.weight" else lambda m, b: {"ce": ce(m, b)["ce"] * math.nan}
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
-        ls.evaluate(problem_of(model, objective=objective), directions, LINE, out=tmp_path / "s.h5")
+        evaluate(problem_of(model, objective=objective), directions, LINE, out=tmp_path / "s.h5")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -837,7 +838,7 @@ def test_a_loader_that_changes_its_length_later_is_refused_too(kind):
 def test_a_buffer_that_is_written_to_where_nobody_sees_it_is_put_back_for_each_cell(count):
     model, batches = _Counting(count), vectors()
     axes = ls.directions.random(model, n=1)
-    surface = ls.evaluate(problem_of(model, batches), axes, LINE)
+    surface = evaluate(problem_of(model, batches), axes, LINE)
     for x, value in zip(LINE.xs, surface.values("ce"), strict=True):
         assert value == brute_force(model, ce, batches, axes.axes, [x])["ce"][0]
     assert model.calls == 0
@@ -887,10 +888,10 @@ def test_a_network_of_integers_only_has_nothing_to_move():
 
 def test_a_direction_of_no_tensor_is_refused():
     with pytest.raises(ValueError, match="direction"):
-        ls.evaluate(problem_of(mlp()), Directions(({},), "none", "none"), LINE)
+        evaluate(problem_of(mlp()), Directions(({},), "none", "none"), LINE)
 
 
 def test_a_direction_for_an_integer_parameter_is_refused_by_name():
     for step in (torch.ones(3, dtype=torch.int64), torch.ones(3)):
         with pytest.raises(ValueError, match="'order'"):
-            ls.evaluate(problem_of(_Integers()), Directions(({"order": step},), "none", "none"), LINE)
+            evaluate(problem_of(_Integers()), Directions(({"order": step},), "none", "none"), LINE)

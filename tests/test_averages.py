@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import standard_error
+from plain import evaluate
 from torch import Tensor, nn
 
 import landscape as ls
@@ -29,7 +30,7 @@ def surface(batches: list[Any], objective: Any, **options: Any) -> ls.Surface:
     model = nn.Linear(1, 1).double()
     nn.init.ones_(model.weight), nn.init.ones_(model.bias)
     directions = ls.directions.random(model, n=1)
-    return ls.evaluate(ls.Problem(model, objective, batches), directions, ls.Grid1D(x=(-1, 1, 3)), **options)
+    return evaluate(ls.Problem(model, objective, batches), directions, ls.Grid1D(x=(-1, 1, 3)), **options)
 
 
 def of_values(batches: list[Tensor], **options: Any) -> tuple[float, float]:
@@ -303,7 +304,7 @@ def test_a_value_that_is_not_finite_makes_its_cell_so_without_harm_to_others(bad
         return {"a": ls.PerToken(values[:, None], torch.ones(len(values), 1, dtype=torch.bool)) if tokens else values}
 
     directions = ls.directions.from_tensors(model, {"w": torch.ones(1, 1).double()})
-    line = ls.evaluate(ls.Problem(model, objective, batches), directions, ls.Grid1D(x=(-1, 1, 5)))
+    line = evaluate(ls.Problem(model, objective, batches), directions, ls.Grid1D(x=(-1, 1, 5)))
     assert line.status.tolist() == [DONE] * 4 + [NOT_FINITE]
     np.testing.assert_array_equal(line.values("a")[-1], bad)
     assert math.isnan(line.sem("a")[-1])

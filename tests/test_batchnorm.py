@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles import brute_force, fingerprint
+from plain import evaluate
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, TensorDataset
@@ -83,13 +84,13 @@ def points(grid: ls.Grid2D) -> Iterator[tuple[tuple[int, int], tuple[float, floa
 def test_every_cell_has_the_statistics_that_torch_gives_it(dtype, ignore):
     model, batches = network(dtype=dtype), data(dtype=dtype)
     directions = ls.directions.random(model, ignore=ignore)
-    surface = ls.evaluate(ls.Problem(model, ce, batches), directions, PLANE, bn_mode="recalibrate")
+    surface = evaluate(ls.Problem(model, ce, batches), directions, PLANE, bn_mode="recalibrate")
     for cell, point in points(PLANE):
         assert surface.values("ce")[cell] == script(model, directions.axes, point, batches, batches)
     assert surface.origin["ce"][0] == script(model, directions.axes, (0, 0), batches, batches)
     assert (surface.status == DONE).all()
     assert surface.attrs["bn_mode"] == "recalibrate"
-    plain = ls.evaluate(ls.Problem(model, ce, batches), directions, PLANE)
+    plain = evaluate(ls.Problem(model, ce, batches), directions, PLANE)
     assert plain.attrs["bn_mode"] == "eval"
     assert (plain.values("ce") != surface.values("ce")).all()
     assert plain.origin != surface.origin
@@ -106,10 +107,10 @@ def test_the_sample_may_be_other_data_than_are_measured(kind):
     }[kind]
     directions = ls.directions.random(model)
     problem = ls.Problem(model, ce, batches)
-    surface = ls.evaluate(problem, directions, PLANE, bn_mode="recalibrate", bn_sample=given)
+    surface = evaluate(problem, directions, PLANE, bn_mode="recalibrate", bn_sample=given)
     for cell, point in points(PLANE):
         assert surface.values("ce")[cell] == script(model, directions.axes, point, sample, batches)
-    own = ls.evaluate(problem, directions, PLANE, bn_mode="recalibrate")
+    own = evaluate(problem, directions, PLANE, bn_mode="recalibrate")
     assert (own.values("ce") != surface.values("ce")).all()
     assert own.attrs["bn_sample_sha256"] != surface.attrs["bn_sample_sha256"]
 
@@ -118,7 +119,7 @@ def test_statistics_that_the_directions_move_are_estimated_all_the_same():
     """An interpolation moves them too, to what neither network would have in between."""
     model, other, batches = network(), network(), data()
     directions = ls.directions.interpolation(model, other)
-    line = ls.evaluate(ls.Problem(model, ce, batches), directions, ls.Grid1D((0, 1, 3)), bn_mode="recalibrate")
+    line = evaluate(ls.Problem(model, ce, batches), directions, ls.Grid1D((0, 1, 3)), bn_mode="recalibrate")
     weights = [{name: t for name, t in directions.axes[0].items() if name in dict(model.named_parameters())}]
     assert len(weights[0]) < len(directions.axes[0])
     for x, value in zip(line.x, line.values("ce"), strict=True):
@@ -145,8 +146,8 @@ def test_between_two_networks_recalibration_lowers_the_loss():
     a, b = trained(0), trained(1)
     directions, grid = ls.directions.interpolation(a, b), ls.Grid1D(x=(0, 1, 5))
     problem = ls.Problem(a, ce, [(x, y)])
-    as_it_is = ls.evaluate(problem, directions, grid).values("ce")
-    anew = ls.evaluate(problem, directions, grid, bn_mode="recalibrate").values("ce")
+    as_it_is = evaluate(problem, directions, grid).values("ce")
+    anew = evaluate(problem, directions, grid, bn_mode="recalibrate").values("ce")
     assert anew[2] < 0.9 * as_it_is[2]
     assert anew[[0, 4]] == pytest.approx(as_it_is[[0, 4]], rel=0.2)
 
@@ -168,7 +169,7 @@ class _Watching:
 def test_only_norms_with_statistics_are_trained_and_momenta_come_back():
     model, batches, watching = network(), data(), _Watching()
     directions = ls.directions.random(model)
-    ls.evaluate(ls.Problem(model, watching, batches), directions, PLANE, bn_mode="recalibrate")
+    evaluate(ls.Problem(model, watching, batches), directions, PLANE, bn_mode="recalibrate")
     estimating, measuring = (True, True, False, False, False), (False,) * 5
     passes = [watching.seen[i : i + 3] for i in range(0, 6 * 8, 3)]
     assert passes[:4] == [[estimating] * 3, [measuring] * 3] * 2, "the origin and its second pass"
@@ -200,7 +201,7 @@ def test_the_users_network_is_as_it_was(call, error):
     before = fingerprint(model, generator)
     problem = ls.Problem(model, _Fails(call, error), data())
     try:
-        ls.evaluate(problem, directions, PLANE, bn_mode="recalibrate", bn_sample=sample)
+        evaluate(problem, directions, PLANE, bn_mode="recalibrate", bn_sample=sample)
         assert call == 0
     except error:
         assert call
@@ -227,8 +228,8 @@ def test_a_mode_that_the_objective_leaves_behind_is_put_right(bn_mode, mode):
         return terms
 
     directions = ls.directions.random(model)
-    found = ls.evaluate(ls.Problem(model, careless, batches), directions, PLANE, bn_mode=bn_mode)
-    clean = ls.evaluate(ls.Problem(model, ce, batches), directions, PLANE, bn_mode=bn_mode)
+    found = evaluate(ls.Problem(model, careless, batches), directions, PLANE, bn_mode=bn_mode)
+    clean = evaluate(ls.Problem(model, ce, batches), directions, PLANE, bn_mode=bn_mode)
     np.testing.assert_array_equal(found.values("ce"), clean.values("ce"))
     assert found.origin == clean.origin
 
@@ -243,8 +244,8 @@ def test_a_mode_that_the_objective_leaves_behind_is_put_right_within_a_pass():
         return terms
 
     directions = ls.directions.random(model)
-    found = ls.evaluate(ls.Problem(model, careless, batches), directions, PLANE)
-    clean = ls.evaluate(ls.Problem(model, ce, batches), directions, PLANE)
+    found = evaluate(ls.Problem(model, careless, batches), directions, PLANE)
+    clean = evaluate(ls.Problem(model, ce, batches), directions, PLANE)
     np.testing.assert_array_equal(found.values("ce"), clean.values("ce"))
 
 
@@ -271,7 +272,7 @@ def test_a_conflict_is_measured_in_eval_mode_whatever_the_objective_leaves_behin
 def test_a_network_without_running_statistics_has_nothing_to_recalibrate(norm):
     model = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), *([norm] if norm else []), nn.Linear(5, 3)).double()
     with pytest.raises(ValueError, match=r"needs batch norms with running statistics"):
-        ls.evaluate(
+        evaluate(
             ls.Problem(model, ce, data()),
             ls.directions.random(model, n=1),
             ls.Grid1D((-1, 1, 3)),
@@ -282,15 +283,13 @@ def test_a_network_without_running_statistics_has_nothing_to_recalibrate(norm):
 def test_what_is_no_mode_is_refused():
     model = network()
     with pytest.raises(ValueError, match=r"bn_mode.*eval.*recalibrate.*'train'"):
-        ls.evaluate(ls.Problem(model, ce, data()), ls.directions.random(model), PLANE, bn_mode="train")
+        evaluate(ls.Problem(model, ce, data()), ls.directions.random(model), PLANE, bn_mode="train")
 
 
 def test_an_empty_sample_is_refused():
     model = network()
     with pytest.raises(ValueError, match="at least one batch"):
-        ls.evaluate(
-            ls.Problem(model, ce, data()), ls.directions.random(model), PLANE, bn_mode="recalibrate", bn_sample=[]
-        )
+        evaluate(ls.Problem(model, ce, data()), ls.directions.random(model), PLANE, bn_mode="recalibrate", bn_sample=[])
 
 
 def test_it_resumes_bit_for_bit_and_only_with_its_own_sample(tmp_path):
@@ -300,7 +299,7 @@ def test_it_resumes_bit_for_bit_and_only_with_its_own_sample(tmp_path):
     def run(objective: Any = ce, bn_sample: Batches = sample, **options: Any) -> ls.Surface:
         problem = ls.Problem(model, objective, batches)
         options = {"bn_mode": "recalibrate", "bn_sample": bn_sample} | options
-        return ls.evaluate(problem, directions, PLANE, out=tmp_path / "s.h5", **options)
+        return evaluate(problem, directions, PLANE, out=tmp_path / "s.h5", **options)
 
     with pytest.raises(KeyboardInterrupt):
         run(_Fails(20, KeyboardInterrupt))
@@ -324,8 +323,8 @@ def test_parts_of_the_data_share_the_whole_sample():
     problem = ls.Problem(model, ce, batches)
     for given in (sample, None):
         options = {"bn_mode": "recalibrate", "bn_sample": given}
-        parts = [ls.evaluate(problem, directions, PLANE, data_shard=f"{j}/2", **options) for j in range(2)]
-        whole = ls.evaluate(problem, directions, PLANE, **options)
+        parts = [evaluate(problem, directions, PLANE, data_shard=f"{j}/2", **options) for j in range(2)]
+        whole = evaluate(problem, directions, PLANE, **options)
         np.testing.assert_allclose(ls.merge(parts).values("ce"), whole.values("ce"), rtol=1e-14)
 
 
@@ -333,7 +332,7 @@ def test_double_precision_casts_the_sample_too():
     model, batches = network(dtype=torch.float32), data(dtype=torch.float32)
     directions = ls.directions.random(model)
     problem = ls.Problem(model, ce, batches)
-    surface = ls.evaluate(problem, directions, PLANE, bn_mode="recalibrate", precision="float64")
+    surface = evaluate(problem, directions, PLANE, bn_mode="recalibrate", precision="float64")
     wide = [(x.double(), y) for x, y in batches]
     axes = [{name: t.double() for name, t in axis.items()} for axis in directions.axes]
     for cell, point in points(PLANE):
@@ -344,7 +343,7 @@ def test_a_batch_of_one_example_is_refused_with_what_to_do():
     """Batch norm cannot estimate a variance from a single value a channel."""
     model, batches = network(), data(4, 1)
     with pytest.raises(ValueError, match=r"two examples or more .* Got batch 1 with one: use drop_last"):
-        ls.evaluate(ls.Problem(model, ce, batches), ls.directions.random(model), PLANE, bn_mode="recalibrate")
+        evaluate(ls.Problem(model, ce, batches), ls.directions.random(model), PLANE, bn_mode="recalibrate")
 
 
 def test_an_objective_that_sets_eval_mode_itself_changes_nothing():
@@ -356,7 +355,7 @@ def test_an_objective_that_sets_eval_mode_itself_changes_nothing():
         return ce(m, batch)
 
     found, plain = (
-        ls.evaluate(ls.Problem(model, objective, batches), directions, PLANE, bn_mode="recalibrate")
+        evaluate(ls.Problem(model, objective, batches), directions, PLANE, bn_mode="recalibrate")
         for objective in (careful, ce)
     )
     assert found.values("ce").tobytes() == plain.values("ce").tobytes()

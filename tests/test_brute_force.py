@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import brute_force
+from plain import evaluate
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -180,7 +181,7 @@ def test_whole_or_in_parts_it_is_what_a_script_computes(
     model, data = network(family, seed), data_of(sizes, seed)
     directions = ls.directions.random(model, n=n, ignore=ignore, seed=seed)
     problem = ls.Problem(model, objective, data)
-    whole = ls.evaluate(problem, directions, grid, coarse_to_fine=coarse_to_fine)
+    whole = evaluate(problem, directions, grid, coarse_to_fine=coarse_to_fine)
 
     cells = cells_of(grid, n)
     assert whole.status.shape == tuple(np.max([*cells], axis=0) + 1)
@@ -195,8 +196,7 @@ def test_whole_or_in_parts_it_is_what_a_script_computes(
         assert whole.origin[term][1] == pytest.approx(origin[term][1], rel=1e-9, abs=1e-14, nan_ok=True)
 
     parts = [
-        ls.evaluate(problem, directions, grid, coarse_to_fine=coarse_to_fine, shard=f"{i}/{shards}")
-        for i in range(shards)
+        evaluate(problem, directions, grid, coarse_to_fine=coarse_to_fine, shard=f"{i}/{shards}") for i in range(shards)
     ]
     assert sum((part.status != PENDING).astype(int) for part in parts).tolist() == np.ones_like(whole.status).tolist()
     order.shuffle(parts)
@@ -204,7 +204,7 @@ def test_whole_or_in_parts_it_is_what_a_script_computes(
 
     data_shards = min(data_shards, len(sizes))
     parts = [
-        ls.evaluate(problem, directions, grid, shard=f"{i}/{shards % 2 + 1}", data_shard=f"{j}/{data_shards}")
+        evaluate(problem, directions, grid, shard=f"{i}/{shards % 2 + 1}", data_shard=f"{j}/{data_shards}")
         for i, j in product(range(shards % 2 + 1), range(data_shards))
     ]
     order.shuffle(parts)
@@ -260,7 +260,7 @@ def noted(grid: Any, stop: int | None = None, directions: Directions = ACROSS, *
     found = _Noted(stop)
     problem = ls.Problem(_Point(), found, TARGETS)
     try:
-        return ls.evaluate(problem, directions, grid, **options), found
+        return evaluate(problem, directions, grid, **options), found
     except KeyboardInterrupt:
         return None, found
 
@@ -403,7 +403,7 @@ def test_what_is_of_another_measurement_is_not_reused(options, message):
 def test_a_surface_of_other_weights_data_or_objective_is_not_reused():
     model, data = network("mlp"), data_of([3, 2])
     directions = ls.directions.random(model)
-    old = ls.evaluate(ls.Problem(model, objective, data), directions, NARROW)
+    old = evaluate(ls.Problem(model, objective, data), directions, NARROW)
     for other, message in (
         (ls.Problem(network("mlp", seed=1), objective, data), "checkpoint_sha256"),
         (ls.Problem(model, objective, data_of([3, 2], seed=1)), "data_sha256"),
@@ -412,7 +412,7 @@ def test_a_surface_of_other_weights_data_or_objective_is_not_reused():
         (ls.Problem(model, lambda m, b: {k: 2 * v for k, v in objective(m, b).items()}, data), "objective"),
     ):
         with pytest.raises(ValueError, match=message):
-            ls.evaluate(other, directions, WIDER, reuse=old)
+            evaluate(other, directions, WIDER, reuse=old)
 
 
 # Putting together what does not belong together
@@ -433,7 +433,7 @@ def piece(
     model, data = network(family, seed), data_of([3, 2, 4], data_seed)
     directions = ls.directions.random(model, seed=direction_seed)
     problem = ls.Problem(model, objective, data, split=split)
-    return ls.evaluate(problem, directions, grid, shard=shard, data_shard=data_shard, **options)
+    return evaluate(problem, directions, grid, shard=shard, data_shard=data_shard, **options)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_parts_of_another_precision_or_objective_are_refused():
     directions = ls.directions.random(model)
 
     def part(shard: str, objective: Any = objective, **options: Any) -> ls.Surface:
-        return ls.evaluate(ls.Problem(model, objective, data), directions, NARROW, shard=shard, **options)
+        return evaluate(ls.Problem(model, objective, data), directions, NARROW, shard=shard, **options)
 
     with pytest.raises(ValueError, match="precision"):
         ls.merge([part("0/2"), part("1/2", precision="float64")])
@@ -602,8 +602,8 @@ def test_cells_that_are_not_finite_in_one_part_of_the_data_are_so_in_the_whole()
     )
     directions = Directions(({"w": torch.ones(1, 1).double()},), "none", "none")
     grid = ls.Grid1D(x=(-2, 2, 5))
-    whole = ls.evaluate(problem, directions, grid)
-    parts = [ls.evaluate(problem, directions, grid, data_shard=f"{j}/2") for j in range(2)]
+    whole = evaluate(problem, directions, grid)
+    parts = [evaluate(problem, directions, grid, data_shard=f"{j}/2") for j in range(2)]
     merged = ls.merge(parts)
     assert parts[1].status.tolist() == [1, 1, 1, 1, 1]
     assert merged.status.tolist() == whole.status.tolist() == [2, 2, 1, 1, 1]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import HazardNet, batched, images, objective
+from plain import evaluate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -73,16 +74,16 @@ SHAPES = {
 def test_a_resumed_surface_equals_an_uninterrupted_one_bit_for_bit(shape, calls, tmp_path):
     n, grid = SHAPES[shape]
     directions = ls.directions.random(problem().model, n=n)
-    whole = ls.evaluate(problem(), directions, grid, out=tmp_path / "whole.h5")
+    whole = evaluate(problem(), directions, grid, out=tmp_path / "whole.h5")
     path = tmp_path / "resumed.h5"
     if shape == "line" and calls == 25:
         calls = 21  # the last pass of the shortest surface
     with pytest.raises(RuntimeError, match="broken off"):
-        ls.evaluate(problem(failing_after(calls)[0]), directions, grid, out=path)
+        evaluate(problem(failing_after(calls)[0]), directions, grid, out=path)
     assert path.exists() == (calls >= 7), "the file is there once the origin is known, and known to be steady"
     pending = int((ls.load(path).status == PENDING).sum()) if path.exists() else whole.status.size
     counting, seen = failing_after(10**6)
-    resumed = ls.evaluate(problem(counting), directions, grid, out=path)
+    resumed = evaluate(problem(counting), directions, grid, out=path)
     centre = 0 if 0 not in grid.xs or (grid.ys is not None and 0 not in grid.ys) else 1
     probed = 1 if calls < 7 else 0
     steady = 3 if calls < 7 else 0
@@ -96,11 +97,11 @@ def test_a_resumed_surface_equals_an_uninterrupted_one_bit_for_bit(shape, calls,
 
 def test_it_may_be_broken_off_again_and_again(tmp_path):
     directions = ls.directions.random(problem().model)
-    ls.evaluate(problem(), directions, PLANE, out=tmp_path / "whole.h5")
+    evaluate(problem(), directions, PLANE, out=tmp_path / "whole.h5")
     path, failures, done = tmp_path / "s.h5", 0, [0]
     while True:
         try:
-            ls.evaluate(problem(failing_after(3 + 13)[0]), directions, PLANE, out=path)  # a row and a bit
+            evaluate(problem(failing_after(3 + 13)[0]), directions, PLANE, out=path)  # a row and a bit
             break
         except RuntimeError:
             failures += 1
@@ -111,10 +112,10 @@ def test_it_may_be_broken_off_again_and_again(tmp_path):
 
 def test_a_finished_file_costs_one_batch(tmp_path):
     directions = ls.directions.random(problem().model)
-    first = ls.evaluate(problem(), directions, PLANE, out=tmp_path / "s.h5")
+    first = evaluate(problem(), directions, PLANE, out=tmp_path / "s.h5")
     before = (tmp_path / "s.h5").read_bytes()
     refusing, seen = failing_after(1)
-    again = ls.evaluate(problem(refusing), directions, PLANE, out=tmp_path / "s.h5")
+    again = evaluate(problem(refusing), directions, PLANE, out=tmp_path / "s.h5")
     assert len(seen) == 1
     assert (tmp_path / "s.h5").read_bytes() == before
     np.testing.assert_array_equal(again.values("ce"), first.values("ce"))
@@ -124,12 +125,12 @@ def test_a_finished_file_costs_one_batch(tmp_path):
 def test_a_resumed_surface_obeys_the_plan_of_its_file(tmp_path):
     threads, directions = [], ls.directions.random(problem().model)
     with pytest.raises(RuntimeError):
-        ls.evaluate(problem(failing_after(14)[0]), directions, PLANE, out=tmp_path / "s.h5")
+        evaluate(problem(failing_after(14)[0]), directions, PLANE, out=tmp_path / "s.h5")
     planned = torch.get_num_threads()
     torch.set_num_threads(planned + 1)
     try:
         watching = problem(lambda m, b: threads.append(torch.get_num_threads()) or objective(m, b))
-        ls.evaluate(watching, directions, PLANE, out=tmp_path / "s.h5")
+        evaluate(watching, directions, PLANE, out=tmp_path / "s.h5")
         assert torch.get_num_threads() == planned + 1
     finally:
         torch.set_num_threads(planned)
@@ -186,14 +187,14 @@ OTHERS = {
 def test_a_file_of_another_measurement_is_refused_by_its_difference(kind, finished, tmp_path):
     path = tmp_path / "s.h5"
     try:
-        ls.evaluate(problem(failing_after(10**6 if finished else 14)[0]), draw(problem().model), PLANE, out=path)
+        evaluate(problem(failing_after(10**6 if finished else 14)[0]), draw(problem().model), PLANE, out=path)
     except RuntimeError:
         assert not finished
     before = path.read_bytes()
     make, directions, grid, difference = OTHERS[kind]
     p = make()
     with pytest.raises(ValueError, match="must be of this measurement") as caught:
-        ls.evaluate(p, directions(p.model), grid, out=path)
+        evaluate(p, directions(p.model), grid, out=path)
     assert str(caught.value) == (
         f"{path} must be of this measurement. Got a file that differs in {difference}. Write to another file; to "
         "measure the same on a wider or denser grid, give the file as reuse."
@@ -206,18 +207,18 @@ def test_another_objective_is_refused_by_its_values_at_the_origin(another, tmp_p
     path = tmp_path / "s.h5"
     directions = draw(problem().model)
     with pytest.raises(RuntimeError):
-        ls.evaluate(problem(failing_after(14)[0]), directions, PLANE, out=path)
+        evaluate(problem(failing_after(14)[0]), directions, PLANE, out=path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"at the unperturbed weights it has \{.*'kd'.*The objective or the machine"):
-        ls.evaluate(problem(another), directions, PLANE, out=path)
+        evaluate(problem(another), directions, PLANE, out=path)
     assert path.read_bytes() == before
 
 
 def test_a_line_does_not_resume_a_plane(tmp_path):
     path = tmp_path / "s.h5"
-    ls.evaluate(problem(), draw(problem().model), PLANE, out=path)
+    evaluate(problem(), draw(problem().model), PLANE, out=path)
     with pytest.raises(ValueError, match="differs in y"):
-        ls.evaluate(problem(), draw(problem().model), ls.Grid1D(x=PLANE.x), out=path)
+        evaluate(problem(), draw(problem().model), ls.Grid1D(x=PLANE.x), out=path)
 
 
 # A real SIGKILL. A server imports once and forks a worker for each line that it reads, so that a restart costs nothing.
@@ -240,7 +241,7 @@ def measure(path: str | Path, chain: str, delay: float) -> None:
         return objective(model, batch)
 
     p = ls.Problem(nn.Linear(4, 3), slow, batched(x, y, 6))
-    ls.evaluate(p, draw(p.model, n=n, ignore="none"), grid, out=path)
+    evaluate(p, draw(p.model, n=n, ignore="none"), grid, out=path)
 
 
 def serve() -> None:

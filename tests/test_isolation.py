@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import HazardNet, fingerprint, images, objective
+from plain import evaluate
 from torch.utils.data import DataLoader, TensorDataset
 
 import landscape as ls
@@ -25,11 +26,11 @@ PLANE = ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3))
 
 
 def _surface(problem, folder):
-    return ls.evaluate(problem, ls.directions.random(problem.model), PLANE)
+    return evaluate(problem, ls.directions.random(problem.model), PLANE)
 
 
 def _file(problem, folder):
-    return ls.evaluate(problem, ls.directions.random(problem.model), PLANE, out=folder / "surface.h5")
+    return evaluate(problem, ls.directions.random(problem.model), PLANE, out=folder / "surface.h5")
 
 
 def _conflict(problem, folder):
@@ -46,7 +47,7 @@ def _summary(problem, folder):
 
 def _interpolation(problem, folder):
     end = copy.deepcopy(problem.model)
-    return ls.evaluate(problem, ls.directions.interpolation(problem.model, end), ls.Grid1D(x=(0, 1, 3)))
+    return evaluate(problem, ls.directions.interpolation(problem.model, end), ls.Grid1D(x=(0, 1, 3)))
 
 
 MEASUREMENTS = [_surface, _file, _conflict, _some_batches, _summary, _interpolation]
@@ -86,7 +87,7 @@ def test_everything_is_as_before_after_an_exception(measure, call, device, tmp_p
 
     def failing(m, batch):
         calls.append(1)
-        if len(calls) == call:
+        if len(calls) >= call:  # a path that fails may be left for another
             raise RuntimeError("the objective failed")
         return _careless(m, batch)
 

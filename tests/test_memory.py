@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracles import brute_force, fingerprint
+from plain import evaluate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -71,7 +72,7 @@ class Device:
 def measure(objective: Any, batches: Any = None, model: nn.Module | None = None, **options: Any) -> ls.Surface:
     model = model or network()
     problem = ls.Problem(model, objective, data() if batches is None else batches)
-    return ls.evaluate(problem, ls.directions.random(model), options.pop("grid", PLANE), **options)
+    return evaluate(problem, ls.directions.random(model), options.pop("grid", PLANE), **options)
 
 
 def of_pieces(surface: ls.Surface, size: int, batches: list[Pair] | None = None) -> None:
@@ -496,7 +497,7 @@ def test_no_more_than_a_copy_of_the_weights_is_held_besides_the_users_and_the_di
         return {"a": m(batch)[:, 0]}
 
     with Watching(weights, known) as watching:
-        ls.evaluate(ls.Problem(model, counting, [torch.randn(4, SIDE)]), directions, grid, bn_mode=bn_mode)
+        evaluate(ls.Problem(model, counting, [torch.randn(4, SIDE)]), directions, grid, bn_mode=bn_mode)
     assert set(counts) == {weights}, "the copy, in every cell"
     assert watching.peak == weights, "nor anything in between"
 
@@ -521,7 +522,7 @@ def test_after_the_call_nothing_is_held():
     problem = ls.Problem(model, lambda m, b: {"a": m(b)[:, 0]}, [torch.randn(4, SIDE)])
     gc.collect()
     known = storages(gc.get_objects(), SIDE * SIDE)
-    surface = ls.evaluate(problem, directions, ls.Grid1D(x=(-1, 1, 3)))
+    surface = evaluate(problem, directions, ls.Grid1D(x=(-1, 1, 3)))
     gc.collect()
     assert storages(gc.get_objects(), SIDE * SIDE).keys() == known.keys()
     assert surface.directions is directions

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import HazardNet, batched, images, objective
+from plain import evaluate
 from processes import MY_NETWORK, Child, Server, cells, content, finished, names, serving, started, until
 from torch import nn
 
@@ -167,8 +168,8 @@ def test_any_number_of_shards_of_any_kind(kind: str, coarse_to_fine: bool, n: in
     axes, grid = KINDS[kind]
     directions = ls.directions.random(study().model, n=axes)
     order = {"coarse_to_fine": coarse_to_fine}
-    ls.evaluate(study(), directions, grid, out=tmp_path / "single.h5", **order)
-    parts = [ls.evaluate(study(), directions, grid, shard=f"{i}/{n}", **order) for i in range(n)]
+    evaluate(study(), directions, grid, out=tmp_path / "single.h5", **order)
+    parts = [evaluate(study(), directions, grid, shard=f"{i}/{n}", **order) for i in range(n)]
     owned = np.sum([part.status != PENDING for part in parts], axis=0)
     assert (owned == 1).all(), "no cell twice, none left out"
     random.Random(n).shuffle(parts)
@@ -185,10 +186,10 @@ def test_cells_that_are_not_finite_are_merged_as_results(tmp_path: Path) -> None
     p = ls.Problem(model, overflowing, [torch.ones(4, 3), 2 * torch.ones(3, 3)])
     d = ls.directions.random(model, normalize="none", ignore="none")
     grid = ls.Grid2D(x=(-1, 1, 5), y=(-1, 1, 5))
-    whole = ls.evaluate(p, d, grid)
+    whole = evaluate(p, d, grid)
     assert (whole.status == NOT_FINITE).any()
     for option in ("shard", "data_shard"):
-        merged = merge([ls.evaluate(p, d, grid, **{option: f"{i}/2"}) for i in range(2)])
+        merged = merge([evaluate(p, d, grid, **{option: f"{i}/2"}) for i in range(2)])
         np.testing.assert_array_equal(merged.status, whole.status)
         np.testing.assert_array_equal(np.isfinite(merged.values("a")), np.isfinite(whole.values("a")))
         assert merged.complete
@@ -380,8 +381,8 @@ def test_a_reader_never_sees_a_cell_done_without_its_values(tmp_path: Path, monk
     """The writer writes values first; here it does so at the moment at which the reader comes to the status."""
     p, path = study(), tmp_path / "s.h5"
     d = ls.directions.random(p.model)
-    whole = ls.evaluate(p, d, KINDS["plane"][1])
-    ls.evaluate(p, d, KINDS["plane"][1], out=path, shard="0/2")
+    whole = evaluate(p, d, KINDS["plane"][1])
+    evaluate(p, d, KINDS["plane"][1], out=path, shard="0/2")
     path = tmp_path / "s.shard-0-of-2.h5"
     pending = ls.load(path).status == PENDING
     with h5py.File(path) as file:  # where the arrays lie, contiguous as they are
@@ -418,7 +419,7 @@ def _shards(tmp_path: Path, changes: dict[str, Any] | None = None, name: str = "
             options |= changes or {}
         grid, draw, problem = options.pop("grid"), options.pop("draw"), options.pop("problem")()
         out = tmp_path / (name if i < n - 1 else f"last-{name}")
-        ls.evaluate(problem, ls.directions.random(study().model, **draw), grid, out=out, **options)
+        evaluate(problem, ls.directions.random(study().model, **draw), grid, out=out, **options)
         paths.append(part_path(out, Part.parse(options["shard"]), Part.parse(options.get("data_shard", "0/1"))))
     return paths
 
@@ -474,7 +475,7 @@ def test_a_shard_of_another_measurement_is_refused_by_its_difference(kind: str, 
 def test_a_sample_for_batch_norms_counts(tmp_path: Path) -> None:
     d, grid = ls.directions.random(study().model), KINDS["plane"][1]
     parts = [
-        ls.evaluate(study(), d, grid, bn_mode="recalibrate", bn_sample=sample, shard=f"{i}/2")
+        evaluate(study(), d, grid, bn_mode="recalibrate", bn_sample=sample, shard=f"{i}/2")
         for i, sample in enumerate((None, _sample()))
     ]
     with pytest.raises(ValueError, match=r"Got part 1, which differs from part 0 in bn_sample_sha256\.$"):
@@ -515,7 +516,7 @@ def test_shards_that_are_missing_are_named(tmp_path: Path) -> None:
 
 def test_parts_of_the_data_that_are_missing_are_named(tmp_path: Path) -> None:
     d, grid = ls.directions.random(study().model), KINDS["plane"][1]
-    parts = [ls.evaluate(study(), d, grid, data_shard=f"{j}/3") for j in (0, 2)]
+    parts = [evaluate(study(), d, grid, data_shard=f"{j}/3") for j in (0, 2)]
     with pytest.raises(ValueError, match=r"every part of the data must be there\. Got none of 1/3\."):
         merge(parts)
 
@@ -523,7 +524,7 @@ def test_parts_of_the_data_that_are_missing_are_named(tmp_path: Path) -> None:
 def _unfinished(tmp_path: Path, rows: int, n: int, cut: int) -> list[ls.Surface]:
     """The shards of a plane of so many rows, of which one lacks its last cell."""
     d, grid = ls.directions.random(study().model), ls.Grid2D(x=(-1, 1, 3), y=(0, 1, rows))
-    parts = [ls.evaluate(study(), d, grid, shard=f"{i}/{n}") for i in range(n)]
+    parts = [evaluate(study(), d, grid, shard=f"{i}/{n}") for i in range(n)]
     j, i = np.argwhere(parts[cut].status == DONE)[-1]
     parts[cut].status[j, i] = PENDING
     return parts

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles import HazardNet, averages, batched, images, objective, plane
+from plain import evaluate
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
@@ -64,7 +65,7 @@ def closed_form(problem: ls.Problem, targets: torch.Tensor, directions: Directio
 def test_every_cell_of_a_quadratic_equals_its_formula(grid, normalize, device):
     problem, targets = quadratic(device)
     directions = ls.directions.random(problem.model, normalize=normalize, seed=2)
-    surface = ls.evaluate(problem, directions, grid)
+    surface = evaluate(problem, directions, grid)
     expected = closed_form(problem, targets, directions, grid.xs, grid.ys)
     assert surface.dims == ("y", "x")
     assert surface.values("loss").shape == (len(surface.y), len(surface.x)) == (grid.y[2], grid.x[2])
@@ -87,10 +88,10 @@ def test_a_line_and_a_bundle_of_a_quadratic_equal_their_formulas(device):
             closed_form(problem, targets, directions, [0.0], grid.xs)[:, 0],
         ]
     )
-    bundle = ls.evaluate(problem, directions, grid)
+    bundle = evaluate(problem, directions, grid)
     assert (bundle.dims, bundle.y) == (("direction", "x"), None)
     np.testing.assert_allclose(bundle.values("loss"), expected, rtol=0, atol=1e-12)
-    line = ls.evaluate(problem, ls.directions.random(problem.model, n=1), grid)
+    line = evaluate(problem, ls.directions.random(problem.model, n=1), grid)
     assert (line.dims, line.y) == (("x",), None)
     np.testing.assert_allclose(line.values("loss"), expected[0], rtol=0, atol=1e-12)
 
@@ -98,7 +99,7 @@ def test_a_line_and_a_bundle_of_a_quadratic_equal_their_formulas(device):
 def test_the_standard_error_is_that_of_the_examples(device):
     problem, targets = quadratic(device)
     directions = ls.directions.random(problem.model)
-    surface = ls.evaluate(problem, directions, ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3)))
+    surface = evaluate(problem, directions, ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3)))
     w = problem.model.w.detach().cpu().flatten() + directions.axes[0]["w"].cpu().flatten()
     away = (w - targets).numpy()
     losses = 0.5 * np.einsum("ni,ij,nj->n", away, problem.model.hessian.cpu().numpy(), away)
@@ -124,8 +125,8 @@ def test_the_origin_is_the_plain_loss_bit_for_bit(dtype, device):
     model = HazardNet().to(device, dtype)
     problem = ls.Problem(model, objective, batches)
     directions = ls.directions.random(model)
-    on = ls.evaluate(problem, directions, ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 5)))
-    off = ls.evaluate(problem, directions, ls.Grid2D(x=(0.5, 1, 2), y=(-1, 1, 3)))
+    on = evaluate(problem, directions, ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 5)))
+    off = evaluate(problem, directions, ls.Grid2D(x=(0.5, 1, 2), y=(-1, 1, 3)))
     loss = plain_loss(model, batches, device)
     assert on.values("ce")[2, 1] == on.origin["ce"][0] == off.origin["ce"][0] == loss
     assert on.sem("ce")[2, 1] == on.origin["ce"][1] == off.origin["ce"][1]
@@ -136,7 +137,7 @@ def test_the_origin_is_the_plain_loss_bit_for_bit(dtype, device):
 def test_an_uneven_last_batch_has_its_exact_weight(device):
     batches = [torch.zeros(9), torch.ones(1)]
     problem = ls.Problem(nn.Linear(1, 1).to(device), lambda m, b: {"mean": b}, batches)
-    surface = ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3)))
+    surface = evaluate(problem, ls.directions.random(problem.model), ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3)))
     assert (surface.values("mean") == 0.1).all()
     np.testing.assert_allclose(surface.sem("mean"), 0.1, rtol=1e-14)
 
@@ -150,7 +151,7 @@ def test_a_network_with_every_hazard_equals_the_brute_force_evaluator(dtype, dev
     grid = ls.Grid2D(x=(-0.5, 1, 4), y=(-1, 1, 3))
     expected = plane(model, objective, batches, directions.axes, grid.xs, grid.ys)
     on_device = model.to(device)
-    surface = ls.evaluate(ls.Problem(on_device, objective, batches), directions, grid)
+    surface = evaluate(ls.Problem(on_device, objective, batches), directions, grid)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for term, (means, sems) in expected.items():
         np.testing.assert_allclose(surface.values(term), means, rtol=tolerance)
@@ -204,7 +205,7 @@ def test_any_small_network_equals_the_brute_force_evaluator(
     directions = ls.directions.random(model, normalize=normalize, ignore=ignore, seed=seed)
     grid = ls.Grid2D(x, y)
     expected = plane(model, objective, batches, directions.axes, grid.xs, grid.ys)
-    surface = ls.evaluate(ls.Problem(model.to(device), objective, batches), directions, grid)
+    surface = evaluate(ls.Problem(model.to(device), objective, batches), directions, grid)
     for term, (means, sems) in expected.items():
         np.testing.assert_allclose(surface.values(term), means, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(surface.sem(term), sems, rtol=1e-7, atol=1e-9)
@@ -237,11 +238,11 @@ def test_the_same_call_gives_the_same_numbers(kind, device):
 
     problem = ls.Problem(model, noisy, batches)
     directions, grid = ls.directions.random(model), ls.Grid2D(x=(-1, 1, 3), y=(-1, 1, 3))
-    first = ls.evaluate(problem, directions, grid)
+    first = evaluate(problem, directions, grid)
     torch.manual_seed(1234)
     np.random.seed(1234)
     torch.rand(10)
-    second = ls.evaluate(problem, directions, grid)
+    second = evaluate(problem, directions, grid)
     assert first.attrs["data_sha256"] == second.attrs["data_sha256"]
     for term in first.terms:
         np.testing.assert_array_equal(first.values(term), second.values(term))
@@ -252,7 +253,7 @@ def test_the_same_call_gives_the_same_numbers(kind, device):
 def test_each_cell_costs_one_pass_over_the_data_and_the_origin_two():
     calls = []
     problem = ls.Problem(HazardNet(), lambda m, b: calls.append(1) or objective(m, b), batched(*images(22)))
-    ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D(x=(-1, 1, 5), y=(-1, 1, 3)))
+    evaluate(problem, ls.directions.random(problem.model), ls.Grid2D(x=(-1, 1, 5), y=(-1, 1, 3)))
     assert len(calls) == (14 + 2) * 3 + 1  # the second pass at the origin finds what is not steady; a batch is kept
 
 
@@ -266,7 +267,7 @@ def test_running_statistics_are_not_perturbed(device):
 
     model = HazardNet().to(device)
     problem = ls.Problem(model, watching, batched(*images()))
-    surface = ls.evaluate(problem, ls.directions.random(model, ignore="none"), ls.Grid2D((-9, 9, 3), (-9, 9, 3)))
+    surface = evaluate(problem, ls.directions.random(model, ignore="none"), ls.Grid2D((-9, 9, 3), (-9, 9, 3)))
     assert all(torch.equal(a, b) for s in seen for a, b in zip(s, model.norm.buffers(), strict=True))
     assert (surface.status == DONE).all()
 
@@ -282,7 +283,7 @@ def test_cells_that_are_not_finite_are_results():
     model = _Log().double()
     axes = ({"w": torch.full((1, 1), 2.0, dtype=torch.float64)},)
     problem = ls.Problem(model, lambda m, b: {"log": m.w.log().flatten().expand(len(b)), "one": b}, [torch.ones(3)])
-    line = ls.evaluate(problem, Directions(axes, "none", "none"), ls.Grid1D(x=(-1, 1, 5)))
+    line = evaluate(problem, Directions(axes, "none", "none"), ls.Grid1D(x=(-1, 1, 5)))
     with np.errstate(invalid="ignore", divide="ignore"):
         np.testing.assert_allclose(line.values("log"), np.log(1 + 2 * line.x), rtol=1e-15)
     assert list(line.status) == [NOT_FINITE, NOT_FINITE, DONE, DONE, DONE]
@@ -296,13 +297,13 @@ def test_unperturbed_weights_that_are_not_finite_are_an_error(tmp_path):
         model.w.fill_(-1)
     problem = ls.Problem(model, lambda m, b: {"log": m.w.log().flatten()}, [torch.ones(1)])
     with pytest.raises(ValueError, match=r"term 'log' must be finite at the unperturbed weights\. Got nan"):
-        ls.evaluate(problem, ls.directions.random(model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=tmp_path / "s.h5")
+        evaluate(problem, ls.directions.random(model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=tmp_path / "s.h5")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_terms_may_have_their_own_numbers_of_examples():
     problem = ls.Problem(nn.Linear(2, 2), lambda m, b: {"tokens": b.flatten(), "first": b[:, 0]}, [torch.rand(4, 3)])
-    surface = ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+    surface = evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
     assert surface.attrs["n_examples"] == {"tokens": 12, "first": 4}
 
 
@@ -318,14 +319,14 @@ def test_terms_that_come_and_go_are_refused_by_name(missing_at):
 
     problem = ls.Problem(nn.Linear(2, 2), fickle, [torch.ones(3)])
     with pytest.raises(ValueError, match="late"):
-        ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+        evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
 
 
 @pytest.mark.parametrize("at", [0, 1])
 def test_an_empty_batch_counts_for_nothing(at):
     batches = [torch.rand(3), torch.rand(4)]
     problem = ls.Problem(nn.Linear(2, 2), lambda m, b: {"a": b}, [*batches[:at], torch.ones(0), *batches[at:]])
-    surface = ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+    surface = evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
     values = torch.cat(batches).double().numpy()
     np.testing.assert_allclose(surface.values("a"), values.mean(), rtol=1e-14)
     np.testing.assert_allclose(surface.sem("a"), values.std(ddof=1) / math.sqrt(7), rtol=1e-10)
@@ -333,7 +334,7 @@ def test_an_empty_batch_counts_for_nothing(at):
 
 def test_a_single_example_has_no_standard_error():
     problem = ls.Problem(nn.Linear(2, 2), lambda m, b: {"a": b}, [torch.ones(1)])
-    surface = ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+    surface = evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
     assert np.isnan(surface.sem("a")).all()
     assert (surface.status == DONE).all()
 
@@ -348,19 +349,19 @@ def test_a_single_example_has_no_standard_error():
 def test_directions_of_another_network_are_refused_by_name(other, message, tmp_path):
     problem = ls.Problem(nn.Linear(3, 2), objective, batched(torch.randn(4, 3), torch.ones(4).long()))
     with pytest.raises(ValueError, match=message):
-        ls.evaluate(problem, ls.directions.random(other), ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=tmp_path / "s.h5")
+        evaluate(problem, ls.directions.random(other), ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=tmp_path / "s.h5")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plane_needs_two_directions():
     problem = ls.Problem(nn.Linear(3, 2), objective, batched(torch.randn(4, 3), torch.ones(4).long()))
     with pytest.raises(ValueError, match=r"Grid2D needs two directions\. Got 1"):
-        ls.evaluate(problem, ls.directions.random(problem.model, n=1), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+        evaluate(problem, ls.directions.random(problem.model, n=1), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
 
 
 def test_a_term_that_is_not_there_is_named():
     problem = ls.Problem(nn.Linear(3, 2), objective, batched(torch.randn(4, 3), torch.ones(4).long()))
-    surface = ls.evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
+    surface = evaluate(problem, ls.directions.random(problem.model), ls.Grid2D((-1, 1, 3), (-1, 1, 3)))
     assert surface.terms == ("ce", "kd", "correct")
     for read in (surface.values, surface.sem):
         with pytest.raises(KeyError, match=r"one of ce, kd, correct\. Got 'loss'"):
@@ -373,7 +374,7 @@ def test_a_frozen_parameter_moves_like_any_other(device):
     assert not model.hidden.weight.requires_grad
     only = Directions(({"hidden.weight": torch.ones_like(model.hidden.weight.detach())},), "none", "none")
     expected = averages(model, objective, batched(x.double(), y), only.axes, (0.1,))
-    line = ls.evaluate(ls.Problem(model.to(device), objective, batched(x.double(), y)), only, ls.Grid1D((0, 0.1, 2)))
+    line = evaluate(ls.Problem(model.to(device), objective, batched(x.double(), y)), only, ls.Grid1D((0, 0.1, 2)))
     assert line.values("ce")[1] == pytest.approx(expected["ce"][0], rel=1e-12)
     assert line.values("ce")[1] != line.values("ce")[0]
 
@@ -389,11 +390,11 @@ def test_data_that_change_from_pass_to_pass_are_refused(kind):
 
     problem = ls.Problem.from_loss(torch.nn.Linear(3, 2), {"ce": torch.nn.CrossEntropyLoss(reduction="none")}, batches)
     with pytest.raises(ValueError, match="batches must be the same at every pass"):
-        ls.evaluate(problem, ls.directions.random(problem.model, n=1), ls.Grid1D((-1, 1, 3)))
+        evaluate(problem, ls.directions.random(problem.model, n=1), ls.Grid1D((-1, 1, 3)))
 
 
 def test_an_objective_that_uses_another_model_is_warned_of():
     model, data = torch.nn.Linear(3, 2), [torch.randn(4, 3)]
     problem = ls.Problem(model, lambda m, x: {"a": model(x).sum(1)}, data)
     with pytest.warns(UserWarning, match="does the objective use the model that it is given"):
-        ls.evaluate(problem, ls.directions.random(model, n=1), ls.Grid1D((-1, 1, 3)))
+        evaluate(problem, ls.directions.random(model, n=1), ls.Grid1D((-1, 1, 3)))

@@ -58,8 +58,10 @@ class Options(Measured):
     """Whether batch norms keep their running statistics or re-estimate them at every cell."""
     bn_batches: int = 0
     """Re-estimate them on so many batches; on all by default."""
-    precision: Literal["as given", "float32", "float64"] = "as given"
-    """In float64, to check with; in float32, for weights in half precision."""
+    precision: Literal["as given", "float32", "float64", "tf32", "bf16", "fp16"] = "as given"
+    """In float64, to check with; in float32, for weights in half precision; in a lower one, for speed."""
+    plain: bool = False
+    """Evaluate the network as it is, on the batches as they come, without any shortcut."""
     nondeterministic: Literal["refuse", "allow"] = "refuse"
     """Whether an objective may differ from pass to pass."""
     shard: str = ""
@@ -107,6 +109,7 @@ def measure(options: Options) -> Reply:
         bn_mode=options.bn_mode,
         bn_sample=_sample(options, problem),
         precision=options.precision,
+        plain=options.plain,
         nondeterministic=options.nondeterministic,
         shard=str(part),
         data_shard=options.data_shard,
