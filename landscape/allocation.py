@@ -15,7 +15,7 @@ from landscape.grid import Grid, Grid2D, Path
 from landscape.parts import Part
 from landscape.plan import Plan
 from landscape.provenance import stamp
-from landscape.results import PENDING, Array, Surface
+from landscape.results import PENDING, Array, Sampled, Surface
 
 
 def allocate(
@@ -25,6 +25,8 @@ def allocate(
     plan: Plan,
     origin: Mapping[str, Moments],
     measured: Mapping[str, Any],
+    *,
+    sampled: bool = False,
 ) -> Surface:
     """An empty surface.
 
@@ -35,6 +37,7 @@ def allocate(
         plan: How cells are computed.
         origin: Moments of each term at the unperturbed weights.
         measured: Attributes that say what is measured; those of `identity.of` and the digests of the data among them.
+        sampled: Whether cells are estimated from samples of the examples.
     """
     dims, sizes = grids.shape(grid, len(directions))
     in_parts = not Part.parse(measured["data_shard"]).whole
@@ -63,6 +66,7 @@ def allocate(
         directions=directions,
         path=grid.coordinates if isinstance(grid, Path) else None,
         sums={"squares": empty(), "cross": empty()} if in_parts else {},
+        sampled=Sampled(np.zeros(sizes, np.int64), empty(), empty(), empty()) if sampled else None,
     )
 
 

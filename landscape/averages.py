@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from landscape.batches import Reader, size_of
 from landscape.problem import Objective, PerToken, Term, float64, per_example
+from landscape.results import Array
 
 
 class Moments(NamedTuple):
@@ -141,6 +142,44 @@ def average(
     device = next(iter(found.values())).batches[0].device  # an objective may leave a term on the CPU
     numbers = iter(torch.stack([number.to(device) for sums in found.values() for number in sums.batches]).tolist())
     return {name: sums.finish(*islice(numbers, len(sums.batches))) for name, sums in found.items()}
+
+
+class PerExample(NamedTuple):
+    """A term at each example.
+
+    Attributes:
+        values: ``[N]`` float64; of a `PerToken` term, the sum over the tokens of each sequence.
+        counts: ``[N]``, how many tokens of each sequence count; None where the term has one value for each example.
+    """
+
+    values: Array
+    counts: Array | None
+
+    def moments(self) -> Moments:
+        """Of all of them."""
+        if self.counts is None:
+            n, mean = len(self.values), float(self.values.mean())
+            return Moments(mean, float(np.square(self.values - mean).sum()), 0.0, n, n, n)
+        mean = float(self.values.sum() / self.counts.sum())
+        rest = self.values - mean * self.counts
+        squares, cross, sizes = (float(x) for x in (rest @ rest, rest @ self.counts, self.counts @ self.counts))
+        return Moments(mean, squares, cross, int(self.counts.sum()), len(self.values), sizes)
+
+
+def per_example_of(model: nn.Module, objective: Objective, reader: Reader) -> dict[str, PerExample]:
+    """Each term at all the examples of a reader, at the weights of ``model``; as `average`."""
+    found: dict[str, list[Term]] = {}
+    with torch.no_grad(), closing(reader.read()) as batches:
+        for terms in _terms(model, objective, reader, batches):
+            for name, term in terms.items():
+                found.setdefault(name, []).append(term)
+    return {name: _at_each(terms) for name, terms in found.items()}
+
+
+def _at_each(terms: list[Term]) -> PerExample:
+    sums = [term.sums() if isinstance(term, PerToken) else float64(term) for term in terms]
+    counts = [term.counts() for term in terms if isinstance(term, PerToken)]
+    return PerExample(torch.cat(sums).cpu().numpy(), torch.cat(counts).cpu().numpy() if counts else None)
 
 
 def probe(model: nn.Module, objective: Objective, reader: Reader) -> dict[str, float]:

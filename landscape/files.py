@@ -87,6 +87,21 @@ def claim(path: Path) -> Iterator[None]:
         _HELD.discard(key)
 
 
+def claimed(path: Path) -> bool:
+    """Whether a process is the writer of a file at this moment."""
+    beside = path.with_name(f".{path.name}.lock")
+    if os.path.abspath(beside) in _HELD:
+        return True
+    try:
+        handle = os.open(beside, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def _locked(path: Path, beside: Path) -> Iterator[None]:
     while True:

@@ -105,6 +105,30 @@ def write_labelled(group: h5py.Group, name: str, values: NDArray[Any], dims: Seq
             dataset.parent[dim] = group[dim]
 
 
+def write_compressed(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """Write an array that is not read often, compressed; a text as such."""
+    if values.dtype.kind == "U":
+        group[name] = str(values)
+    else:
+        packed = values.ndim > 0 and values.size > 0
+        group.create_dataset(
+            name, data=values, compression="gzip" if packed else None, compression_opts=1 if packed else None
+        )
+
+
+def read_compressed(group: h5py.Group) -> dict[str, NDArray[Any]]:
+    """Every array that `write_compressed` wrote into a group and the groups in it, by its path."""
+    found: dict[str, NDArray[Any]] = {}
+
+    def take(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            text = h5py.check_string_dtype(item.dtype) is not None
+            found[name] = np.array(item.asstr()[()] if text else item[()])
+
+    group.visititems(take)
+    return found
+
+
 def write_tensor(group: h5py.Group, name: str, tensor: torch.Tensor) -> None:
     """Write a tensor of any device and dtype, compressed; a slash in its name, a folder to HDF5, comes back too."""
     values = tensor.detach().cpu()

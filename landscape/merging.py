@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from landscape import identity, store
+from landscape import identity, sampled, store
 from landscape.averages import Moments, as_pairs, pool
 from landscape.files import claim
 from landscape.grid import order
 from landscape.parts import Part
 from landscape.plan import Plan
 from landscape.provenance import command_line, now
-from landscape.results import DONE, NOT_FINITE, PENDING, Surface
+from landscape.results import DONE, NOT_FINITE, PENDING, Sampled, Surface
 
 Parts = Mapping[str, Surface]
 """Surfaces by what they are called in a message."""
@@ -64,11 +64,18 @@ def _load(parts: Sequence[str | Path | Surface]) -> dict[str, Surface]:
         name = f"part {i}" if isinstance(part, Surface) else str(part)
         if name in named:
             raise ValueError(f"every part must be given once. Got {name} twice.")
-        loaded = part if isinstance(part, Surface) else store.load_surface(part)
+        loaded = part if isinstance(part, Surface) else _with_samples(part)
         named[name] = replace(loaded, directions=None) if named else loaded  # those of one part are enough to hold
     if not named:
         raise ValueError("expected at least one part of a surface. Got none.")
     return named
+
+
+def _with_samples(path: str | Path) -> Surface:
+    surface = store.load_surface(path)
+    if surface.sampled is not None:
+        surface.sampled.samples = store.load_samples(path)
+    return surface
 
 
 def _part(surface: Surface, which: str) -> Part:
@@ -79,7 +86,9 @@ def _refuse_others(named: Parts) -> None:
     first_name, first = next(iter(named.items()))
     for name, surface in named.items():
         differing = [
-            key for key in (*identity.SAME_FOR_PARTS, "plan") if surface.attrs.get(key) != first.attrs.get(key)
+            key
+            for key in (*identity.SAME_FOR_PARTS, "plan", "goal", "session")
+            if surface.attrs.get(key) != first.attrs.get(key)
         ]
         differing += [axis for axis in identity.AXES if not identity.same_axis(surface, first, axis)]
         differing += ["terms"] if surface.terms != first.terms else []
@@ -119,6 +128,9 @@ def _overlaid(shards: Parts) -> Surface:
         mine = owner == i
         for to, source in _arrays(merged, surface):
             to[mine] = source[mine]
+    if merged.sampled is not None:
+        merged.sampled.samples = sampled.together([s.sampled.samples for s in surfaces if s.sampled is not None])
+        merged.attrs["evaluated"] = int(merged.sampled.n_examples.sum())
     return merged
 
 
@@ -155,12 +167,22 @@ def _blank(like: Surface) -> Surface:
         directions=like.directions,
         path=like.path,
         sums={key: blank(arrays) for key, arrays in like.sums.items()},
+        sampled=like.sampled
+        and Sampled(np.zeros_like(like.sampled.n_examples), *map(blank, like.sampled.arrays.values())),
     )
+
+
+def _blank_samples(like: Sampled, blank: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]) -> Sampled:
+    return Sampled(np.zeros_like(like.n_examples), *(blank(arrays) for arrays in like.arrays.values()))
 
 
 def _arrays(a: Surface, b: Surface) -> list[tuple[np.ndarray, np.ndarray]]:
     pairs = [(a.means, b.means), (a.sems, b.sems), *((a.sums[key], b.sums[key]) for key in a.sums)]
-    return [(x[name], y[name]) for x, y in pairs for name in x] + [(a.status, b.status)]
+    found: list[tuple[np.ndarray, np.ndarray]] = [(a.status, b.status)]
+    if a.sampled is not None and b.sampled is not None:
+        pairs += zip(a.sampled.arrays.values(), b.sampled.arrays.values(), strict=True)
+        found += [(a.sampled.n_examples, b.sampled.n_examples)]
+    return [(x[name], y[name]) for x, y in pairs for name in x] + found
 
 
 def _pooled(parts: list[Surface]) -> Surface:

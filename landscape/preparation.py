@@ -9,16 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from landscape import averages, fastpath, identity
 from landscape.agreement import CHECKED, compare, corners
-from landscape.averages import Moments
+from landscape.averages import Moments, PerExample
 from landscape.batches import Batches, Reader, size_of
 from landscape.directions import Directions
 from landscape.examples import Kept, keep
 from landscape.fastpath import Shortcuts, batch_size, has_convolutions
 from landscape.grid import Grid
-from landscape.isolation import preserve_rng
 from landscape.parts import Part
 from landscape.plan import Plan
 from landscape.problem import Problem
@@ -38,6 +38,8 @@ class Ready(NamedTuple):
         digests: Of all the examples, and of those that batch-norm statistics are re-estimated on.
         origin: The moments at the unperturbed weights.
         errors: How far the walker is off a plain one, see `landscape.agreement.Agreement`; None where it is one.
+        examples: All of them, in one batch; None where not asked for.
+        losses: The terms at each of them at the unperturbed weights; likewise.
     """
 
     plan: Plan
@@ -45,6 +47,8 @@ class Ready(NamedTuple):
     digests: dict[str, str]
     origin: dict[str, Moments]
     errors: dict[str, dict[str, float]] | None = None
+    examples: Any = None
+    losses: dict[str, PerExample] | None = None
 
 
 class Preparation:
@@ -58,6 +62,7 @@ class Preparation:
         precision: That of `landscape.evaluate`.
         steady: Whether the objective must give the same values twice.
         data_shard: The part of the batches that is measured.
+        one_by_one: Whether examples are asked for by their numbers.
     """
 
     def __init__(
@@ -70,9 +75,10 @@ class Preparation:
         precision: Precision,
         steady: bool,
         data_shard: Part,
+        one_by_one: bool = False,
     ) -> None:
         self.problem, self.directions, self.bn_sample, self.precision = problem, directions, bn_sample, precision
-        self.steady, self.data_shard = steady, data_shard
+        self.steady, self.data_shard, self.one_by_one = steady, data_shard, one_by_one
         self.corners = corners(grid, len(directions))
         self._dtype = {"float32": torch.float32, "float64": torch.float64}.get(precision)
         self._readers: list[Reader] = []
@@ -96,12 +102,7 @@ class Preparation:
             walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
             return walker, self._digests(walker, walker.reader.sha256())
         kept = self._kept()
-        if not kept.batches:
-            raise ValueError(
-                "the examples must fit into half of the free memory, as when the file was begun. Got too little of it: "
-                "free some, or write to another file."
-            )
-        walker = self._walker(plan, self._reader_of(kept.batches, plan))
+        walker = self._walker_of(plan, kept)
         return walker, self._digests(walker, kept.sha256)
 
     def by(self, plan: Plan) -> Ready:
@@ -111,8 +112,7 @@ class Preparation:
             ValueError: There is no longer room to keep the examples, or a term is not finite at the origin.
         """
         if plan.kept:
-            walker, digests = self.walker(plan)
-            return Ready(plan, walker, digests, self._finite(walker.at(self._zero)))
+            return self._with_kept(plan, self._kept(), None)
         digest = hashlib.sha256()
         walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
         origin = self._finite(walker.at(self._zero, digest))
@@ -168,7 +168,33 @@ class Preparation:
         if self._low:
             head = self._reader_of(self._kept().head, plan)
             errors = compare(self._walker(plan, head, exact=True), self._walker(plan, head), self.corners).errors
+        if self.one_by_one:
+            kept = self._kept()
+            plan = plan if plan.max_batch else replace(plan, max_batch=size_of(kept.head[0]))
+            return self._with_kept(replace(plan, kept=True), kept, errors)
         return Ready(plan, walker, self._digests(walker, digest.hexdigest()), origin, errors)
+
+    def _with_kept(self, plan: Plan, kept: Kept, errors: dict[str, dict[str, float]] | None) -> Ready:
+        walker = self._walker_of(plan, kept)
+        plan, digests = replace(plan, folded=walker.folded), self._digests(walker, kept.sha256)
+        if not self.one_by_one:
+            return Ready(plan, walker, digests, self._finite(walker.at(self._zero)), errors)
+        if not kept.whole:
+            raise ValueError(
+                "examples must be alike, to be chosen one by one: batches of tensors with a row for each, of one "
+                "shape. Got others: pad them to one length, or measure without rel_error and abs_error."
+            )
+        losses = walker.losses(self._zero, kept.batches[0])
+        origin = self._finite({name: of.moments() for name, of in losses.items()})
+        return Ready(plan, walker, digests, origin, errors, kept.batches[0], losses)
+
+    def _walker_of(self, plan: Plan, kept: Kept) -> Walker:
+        if not kept.batches:
+            raise ValueError(
+                "the examples must fit into half of the free memory, to be chosen one by one or to go on with a file "
+                "for which they did. Got too little of it: free some, or write to another file without rel_error."
+            )
+        return self._walker(plan, self._reader_of(kept.batches, plan))
 
     def _fast(self, plan: Plan, *, given: bool) -> Ready | None:
         """By shortcuts; None where they do not agree with the plain path, unless the plan is given."""
@@ -176,7 +202,7 @@ class Preparation:
         _refuse_other_data(kept.sha256, self._reader(self.problem.batches, 0).sha256())
         plain = self._walker(replace(plan, path="plain"), self._reader_of(kept.head, plan), exact=True)
         self._refuse_unsteady(self._finite(plain.at(self._zero)), plain.at(self._zero))
-        plan = plan if given else self._proposed(plan, kept)
+        plan = plan if given else self._proposed(plan, kept, plain.model)
         try:
             agreement = compare(plain, self._walker(plan, self._reader_of(kept.first, plan), exact=True), self.corners)
         except torch.OutOfMemoryError:
@@ -191,23 +217,23 @@ class Preparation:
             return None
         if self._low:
             agreement = compare(plain, self._walker(plan, self._reader_of(kept.first, plan)), self.corners)
-        data = self._reader_of(kept.batches, plan) if plan.kept else self._reader(self.problem.batches, plan.max_batch)
-        walker = self._walker(plan, data)
+        if plan.kept or self.one_by_one:
+            return self._with_kept(plan, kept, agreement.errors)
+        walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
         plan, origin = replace(plan, folded=walker.folded), self._finite(walker.at(self._zero))
         return Ready(plan, walker, self._digests(walker, kept.sha256), origin, agreement.errors)
 
-    def _proposed(self, plan: Plan, kept: Kept) -> Plan:
-        first, twin = kept.head[0], self.problem.private_copy()
-        size, batch = size_of(first), plan.max_batch
+    def _proposed(self, plan: Plan, kept: Kept, model: nn.Module) -> Plan:
+        first, batch = kept.head[0], plan.max_batch
+        size = size_of(first)
         if size:
             inside = fastpath.LOW.get(self.precision)
-            with preserve_rng(None, self.problem.device):
-                found = batch_size(twin, lambda m: self.problem.objective(m, first), size, inside)
+            found = batch_size(model, lambda m: self.problem.objective(m, first), size, inside)
             batch = min(found or batch, batch or found)
         return replace(
             plan,
             max_batch=batch,
-            layout="channels last" if has_convolutions(twin) else "as given",
+            layout="channels last" if has_convolutions(model) else "as given",
             kept=bool(kept.batches),
         )
 

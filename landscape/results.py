@@ -28,7 +28,8 @@ class Sampled:
             evaluated. What ``rel_error`` and ``abs_error`` bound.
         half: Half the width of the 95 % interval for the mean over all the examples.
         sem_diff: Like ``sem``, of the difference from the origin: both share their examples.
-        samples: The losses, and which examples they are of, by name; empty where they were not kept.
+        samples: The losses, and which examples they are of, by name. They may be large: a surface that is read from a
+            file leaves them there, for `landscape.store.load_samples`.
     """
 
     n_examples: NDArray[np.int64]

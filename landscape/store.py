@@ -14,20 +14,23 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from landscape.directions import Directions, files
 from landscape.hdf5 import (
     check_names,
     read_attrs,
+    read_compressed,
     read_tensors,
     reading,
     write_attrs,
+    write_compressed,
     write_labelled,
     write_new,
     write_scale,
     write_tensor,
 )
-from landscape.results import Array, Conflict, Surface
+from landscape.results import Array, Conflict, Sampled, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
 VERSION = 1
@@ -73,6 +76,17 @@ def load_conflict(path: str | Path) -> Conflict:
     if not isinstance(found, Conflict):
         raise ValueError(f"{path} must be a conflict file. Got a surface file.")
     return found
+
+
+def load_samples(path: str | Path) -> dict[str, NDArray[Any]]:
+    """The samples that are kept in the file of a sampled surface: ``Surface.sampled.samples``; empty where none are.
+
+    Raises:
+        FileNotFoundError, ValueError: As `load`.
+    """
+    with reading(path) as file:
+        _schema(file, path)
+        return read_compressed(file["samples"]) if "samples" in file else {}
 
 
 def create_surface(path: str | Path, surface: Surface) -> None:
@@ -121,10 +135,11 @@ class SurfaceWriter:
         self._surface = surface
         self._waiting: list[tuple[int, ...]] = []
         self._written = time.monotonic()
-        groups = {"terms": surface.means, "sem": surface.sems} | surface.sums
-        self._values = [
-            (self._file[g][name], values) for g, arrays in groups.items() for name, values in arrays.items()
+        self._values: list[tuple[h5py.Dataset, NDArray[Any]]] = [
+            (self._file[g][name], values) for g, arrays in _by_term(surface).items() for name, values in arrays.items()
         ]
+        if surface.sampled is not None:
+            self._values.append((self._file["n_examples"], surface.sampled.n_examples))
         self._status = self._file["status"]
 
     def __enter__(self) -> SurfaceWriter:
@@ -231,13 +246,14 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
             write_scale(
                 file, dim, surface.x if dim == "x" else np.asarray(surface.y), f"coordinate along {dim}", surface.unit
             )
-    for group, arrays in (("terms", surface.means), ("sem", surface.sems)):
-        for name, values in arrays.items():
-            write_labelled(file, f"{group}/{name}", values, surface.dims)
-    for group, arrays in surface.sums.items():
+    for group, arrays in _by_term(surface).items():
         for name, values in arrays.items():
             write_labelled(file, f"{group}/{name}", values, surface.dims)
     write_labelled(file, "status", surface.status, surface.dims)
+    if surface.sampled is not None:
+        write_labelled(file, "n_examples", surface.sampled.n_examples, surface.dims)
+        for name, array in surface.sampled.samples.items():
+            write_compressed(file, f"samples/{name}", array)
     if surface.path is not None:
         file["path"] = surface.path
     for name, (mean, sem) in surface.origin.items():
@@ -249,6 +265,12 @@ def _write_surface(file: h5py.File, surface: Surface) -> None:
                 write_tensor(group, parameter, tensor)
         for name, points in surface.directions.points.items():
             file[f"points/{name}"] = points
+
+
+def _by_term(surface: Surface) -> dict[str, dict[str, Array]]:
+    """The groups that hold an array for each term."""
+    groups = {"terms": surface.means, "sem": surface.sems} | surface.sums
+    return groups if surface.sampled is None else groups | surface.sampled.arrays
 
 
 def _axis_names(surface: Surface) -> list[str]:
@@ -275,10 +297,19 @@ def _read_surface(file: h5py.File) -> Surface:
         attrs=attrs,
         path=file["path"][()] if "path" in file else None,
         sums={g: {name: file[g][name][()] for name in means} for g in ("squares", "cross") if g in file},
+        sampled=_read_sampled(file, list(means)) if "n_examples" in file else None,
     )
     if "directions" in file:
         surface.directions = _read_directions(file, surface)
     return surface
+
+
+def _read_sampled(file: h5py.File, terms: list[str]) -> Sampled:
+    """Without the samples, which are large: see `load_samples`."""
+    sampling_sem, half, sem_diff = (
+        {name: file[group][name][()] for name in terms} for group in ("sampling_sem", "half", "sem_diff")
+    )
+    return Sampled(file["n_examples"][()], sampling_sem, half, sem_diff)
 
 
 def _read_directions(file: h5py.File, surface: Surface) -> Directions:

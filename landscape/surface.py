@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from landscape import averages, batchnorm, identity, store
+from landscape import averages, batchnorm, estimating, identity, store
 from landscape import grid as grids
 from landscape.allocation import allocate
-from landscape.averages import Moments
 from landscape.batches import Batches
 from landscape.batchnorm import BnMode
 from landscape.cells import fill, warn_if_flat
@@ -25,11 +25,11 @@ from landscape.grid import Grid
 from landscape.isolation import preserve_rng, thread_count
 from landscape.parts import Part, part_path, plan_path
 from landscape.plan import Order, Plan, agreed, lowered
-from landscape.preparation import Precision, Preparation
+from landscape.preparation import Precision, Preparation, Ready
 from landscape.problem import Problem
-from landscape.results import PENDING, Surface
+from landscape.results import PENDING, Array, Surface
 from landscape.reuse import take
-from landscape.walker import Walker
+from landscape.sampling import Goal, Sampler
 
 Nondeterministic = Literal["refuse", "allow"]
 
@@ -46,6 +46,9 @@ def evaluate(
     bn_sample: Batches | None = None,
     precision: Precision = "as given",
     plain: bool = False,
+    rel_error: float | None = None,
+    abs_error: float | Mapping[str, float] | None = None,
+    keep_samples: bool = True,
     nondeterministic: Nondeterministic = "refuse",
     shard: str = "0/1",
     data_shard: str = "0/1",
@@ -81,6 +84,11 @@ def evaluate(
         plain: Whether the module is evaluated as it is, on the batches as they come: then the origin is the
             unperturbed loss to the last bit. Else batch norms are folded, and the examples kept on the device in
             batches that fit its caches, as long as that agrees with the plain path on the first examples.
+        rel_error: The standard error that each cell's mean is wanted to, as a share of its magnitude; with as few
+            examples as that needs, chosen at random. What was measured is kept beside ``out``, and in it at the end:
+            called again with a smaller error, or a denser or wider grid, the same file is refined.
+        abs_error: The same in units of the term, for all or by ``{term: error}``; of both the larger one counts.
+        keep_samples: Whether the losses stay in the file once it is finished, to be refined later.
         nondeterministic: Whether an objective may differ between two passes over the same data at the same weights.
             ``"allow"`` skips the comparisons that would find it: cells then hold its noise.
         shard: ``"i/n"`` evaluates the i-th of n parts of the cells, counted from 0, into a file of its own beside
@@ -108,6 +116,8 @@ def evaluate(
         raise ValueError("bn_sample goes with bn_mode='recalibrate'. Got bn_mode='eval'.")
     if precision == "tf32" and problem.device.type != "cuda":
         raise ValueError(f"precision='tf32' needs a CUDA device. Got a model on {problem.device.type}.")
+    goal = None if rel_error is None and abs_error is None else Goal(rel_error, abs_error)
+    _refuse_unsampled(goal, grid, reuse, Part.parse(data_shard))
     grids.shape(grid, len(directions))  # refused at once where they do not fit
     preparation = Preparation(
         problem,
@@ -117,6 +127,7 @@ def evaluate(
         precision=precision,
         steady=nondeterministic == "refuse",
         data_shard=Part.parse(data_shard),
+        one_by_one=goal is not None,
     )
     options = _Options(
         plain=plain,
@@ -125,12 +136,27 @@ def evaluate(
         shard=Part.parse(shard),
         data_shard=preparation.data_shard,
         label=label,
+        goal=goal,
+        keep_samples=keep_samples,
     )
     base = store.load_surface(reuse) if isinstance(reuse, (str, Path)) else reuse
     target = None if out is None else Path(out)
     work = _Work(preparation, grid, target, base, options)
     with preserve_rng(None, problem.device), torch.inference_mode(mode=False):
         return work.run()
+
+
+def _refuse_unsampled(goal: Goal | None, grid: Grid, reuse: object, data_shard: Part) -> None:
+    """Refuse what does not go with samples of the examples."""
+    if goal is None:
+        return
+    if isinstance(grid, grids.Path):
+        raise ValueError("rel_error and abs_error are for planes, lines and bundles of lines. Got a Path.")
+    if reuse is not None or not data_shard.whole:
+        raise ValueError(
+            "rel_error and abs_error choose the examples themselves. Got reuse or data_shard too: give the same out to "
+            "refine a sampled surface, and shard to share its cells."
+        )
 
 
 class _Options(NamedTuple):
@@ -140,6 +166,8 @@ class _Options(NamedTuple):
     shard: Part
     data_shard: Part
     label: str
+    goal: Goal | None
+    keep_samples: bool
 
 
 class _Work:
@@ -155,10 +183,12 @@ class _Work:
     ) -> None:
         self.preparation, self.grid, self.reuse, self.options = preparation, grid, reuse, options
         self.problem, self.directions = preparation.problem, preparation.directions
+        self.out = out
         self.path = None if out is None else part_path(out, options.shard, options.data_shard)
         self.shared_plan = None if out is None or self.path == out else plan_path(out)
         self.name = "reuse" if self.path is None else str(self.path)
         self.aside: Path | None = None
+        self.base: list[Sampler] | None = None
         self.identity = identity.of(
             self.problem,
             self.directions,
@@ -170,7 +200,7 @@ class _Work:
 
     def run(self) -> Surface:
         found = self._found()
-        if found is not None and not self._todo(found):
+        if found is not None and self._is_done(found):
             self._refuse_other_data(found)
             return found
         with claim(self.path) if self.path is not None else nullcontext():
@@ -181,8 +211,13 @@ class _Work:
         if self.path is None or not self.path.exists():
             return None
         found = store.load_surface(self.path)
-        identity.refuse_another(found, self.identity, self.grid, self.name)
+        identity.refuse_another(found, self.identity, None if self.options.goal else self.grid, self.name)
+        if (found.sampled is None) != (self.options.goal is None):
+            was, is_ = ("sampled", "full") if found.sampled else ("full", "sampled")
+            raise ValueError(f"{self.name} holds a {was} surface. Got a call for a {is_} one: write to another file.")
         plan = Plan.of(found.attrs)
+        if self.options.plain and plan.path != "plain":
+            raise ValueError(f"{self.name} was begun with shortcuts. Got plain: write to another file.")
         self._refuse_another_device(plan)
         if self.shared_plan is None or agreed(self.shared_plan, plan) == plan:
             return found
@@ -202,12 +237,24 @@ class _Work:
                 "it there, or write to another file."
             )
 
+    def _units(self, surface: Surface) -> list[list[grids.Cell]]:
+        """All cells, in the order of the plan."""
+        order = Plan.of(surface.attrs).order
+        return grids.units(self.grid, len(self.directions), coarse_to_fine=order == "coarse-to-fine")
+
     def _todo(self, surface: Surface) -> list[grids.Cell]:
         """The cells of this part that are pending, in the order of the plan."""
-        order = Plan.of(surface.attrs).order
-        units = grids.units(self.grid, len(self.directions), coarse_to_fine=order == "coarse-to-fine")
-        mine = self.options.shard.of(units)
+        mine = self.options.shard.of(self._units(surface))
         return [cell for unit in mine for cell in unit if surface.status[cell[0]] == PENDING]
+
+    def _is_done(self, found: Surface) -> bool:
+        goal = self.options.goal
+        return (goal is None or estimating.is_enough(found, goal, self._axes)) and not self._todo(found)
+
+    @property
+    def _axes(self) -> tuple[Array, ...]:
+        """What samplers work on."""
+        return (self.grid.ys, self.grid.xs) if isinstance(self.grid, grids.Grid2D) else (self.grid.xs,)
 
     def _refuse_other_data(self, found: Surface) -> None:
         """Compare data and objective with those of a finished file: all data are read, one batch is evaluated."""
@@ -220,6 +267,9 @@ class _Work:
 
     def _measure(self, found: Surface | None) -> Surface:
         self.plan, self.decided = self._plan() if found is None else (Plan.of(found.attrs), True)
+        if found is not None and self.options.goal and not estimating.is_same(found, self.options.goal, self._axes):
+            self._refine(found)
+            found = None
         while True:
             try:
                 with thread_count(self.plan.threads):
@@ -231,6 +281,13 @@ class _Work:
             self.preparation.forget()
             self._smaller(largest, said)
             found = None
+
+    def _refine(self, found: Surface) -> None:
+        """Take what was measured to another error, or on another grid, for the start of a new file."""
+        assert self.path is not None
+        if not self.options.shard.whole:
+            raise ValueError(f"{self.name} is refined in one process. Got part {self.options.shard}.")
+        self.base = estimating.begun(self.path, found)
 
     def _plan(self) -> tuple[Plan, bool]:
         """What is known before anything is read, and whether that is all: another part may have decided."""
@@ -274,24 +331,43 @@ class _Work:
         measured = self.identity | ready.digests
         measured |= {"probe": ready.walker.probe(), "nondeterministic": "refuse" if self.options.steady else "allow"}
         measured |= {"errors": ready.errors} if ready.errors else {}
-        found = allocate(self.problem.device, self.directions, self.grid, self.plan, ready.origin, measured)
+        goal = self.options.goal
+        if goal is not None:
+            measured |= {"goal": estimating.describes(goal)}
+            measured["session"] = estimating.session(measured, goal, self._axes, self.base)
+        found = allocate(
+            self.problem.device, self.directions, self.grid, self.plan, ready.origin, measured, sampled=goal is not None
+        )
         if self.reuse is not None:
             take(found, self.reuse, self._todo(found), steady=self.options.steady)
-        if self.path is not None:
-            if self.aside is not None:
-                self.path.replace(self.aside)
+        if self.path is not None and self.aside is not None:
+            self.path.replace(self.aside)
+        if goal is not None:
+            estimating.start(self.path, found, ready, goal, self.base, self.options.keep_samples)
+        elif self.path is not None:
             store.create_surface(self.path, found)
-        return self._fill(found, ready.walker, ready.origin)
+        return self._fill(found, ready)
 
     def _resume(self, found: Surface) -> Surface:
         ready = self.preparation.by(self.plan)
         identity.refuse_another(found, ready.digests, None, self.name)
         if self.options.steady:
             identity.refuse_another_origin(found, averages.as_pairs(ready.origin), self.name)
-        return self._fill(found, ready.walker, ready.origin)
+        return self._fill(found, ready)
 
-    def _fill(self, found: Surface, walker: Walker, origin: dict[str, Moments]) -> Surface:
+    def _fill(self, found: Surface, ready: Ready) -> Surface:
+        if self.options.goal is not None:
+            return estimating.finish(
+                self.path,
+                self.out,
+                found,
+                ready,
+                self._units(found),
+                part=self.options.shard,
+                keep=self.options.keep_samples,
+                label=self.options.label,
+            )
         with store.SurfaceWriter(self.path, found) if self.path is not None else nullcontext() as writer:
-            fill(found, walker, self._todo(found), origin, writer, self.options.label)
+            fill(found, ready.walker, self._todo(found), ready.origin, writer, self.options.label)
         warn_if_flat(found)
         return found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape import averages, batchnorm, fastpath, modules
-from landscape.averages import Moments
+from landscape.averages import Moments, PerExample
 from landscape.batches import Reader
 from landscape.directions import Directions
 from landscape.fastpath import Shortcuts, hasten
@@ -63,14 +63,16 @@ class Walker:
 
         Random numbers that the loader or the objective draw are the same at every point.
         """
-        self._move(point)
-        seed_all(0, self.reader.device)
-        if self.bn_reader is not None:
-            batchnorm.recalibrate(self.model, self._given, self.bn_reader)
-            self._hastened.refresh()
-            seed_all(0, self.reader.device)
+        self._go_to(point)
         with fastpath.tf32(self._shortcuts.tf32):
             return averages.average(self.model, self._objective, self.reader, digest)
+
+    def losses(self, point: Sequence[float], batch: Any) -> dict[str, PerExample]:
+        """The terms at a point for some examples, in one batch that is cut as the reader's are."""
+        reader = Reader([batch], self.reader.device, max_batch=self.reader.max_batch)
+        self._go_to(point)
+        with fastpath.tf32(self._shortcuts.tf32):
+            return averages.per_example_of(self.model, self._objective, reader)
 
     def probe(self) -> dict[str, float]:
         """Sums of the terms over the first batch at the origin, with the statistics as they are."""
@@ -94,6 +96,14 @@ class Walker:
         if any(module.training for module in self._modules):
             model.eval()
         return self._given(model, batch)
+
+    def _go_to(self, point: Sequence[float]) -> None:
+        self._move(point)
+        seed_all(0, self.reader.device)
+        if self.bn_reader is not None:
+            batchnorm.recalibrate(self.model, self._given, self.bn_reader)
+            self._hastened.refresh()
+            seed_all(0, self.reader.device)
 
     @torch.no_grad()
     def _move(self, point: Sequence[float]) -> None:

@@ -138,6 +138,8 @@ SAME_AS: dict[str, tuple[Callable[[], ls.directions.Directions], Any, dict[str, 
     f"{GRID} --bn-mode recalibrate": (draw, PLANE, {"bn_mode": "recalibrate"}),
     f"{GRID} --bn-mode recalibrate --bn-batches 2": (draw, PLANE, {"bn_mode": "recalibrate", "bn_sample": 2}),
     f"{GRID} --precision float64": (draw, PLANE, {"precision": "float64"}),
+    f"{GRID} --precision bf16": (draw, PLANE, {"precision": "bf16"}),
+    f"{GRID} --plain": (draw, PLANE, {"plain": True}),
     f"{GRID} --nondeterministic allow": (draw, PLANE, {"nondeterministic": "allow"}),
     f"{GRID} --orthogonal --seed 3": (lambda: draw(orthogonal=True, seed=3), PLANE, {}),
     f"{GRID} --normalize layer --ignore none": (lambda: draw(normalize="layer", ignore="none"), PLANE, {}),
@@ -215,8 +217,8 @@ def test_the_axes_of_orthogonal_directions(call: Call) -> None:
 
 
 def test_extending_takes_what_is_there(call: Call) -> None:
-    assert call(f"{GRID} -o small.h5").status == 0
-    wide = "--x -2 2 9 --y -0.5 0.5 3"
+    assert call(f"{GRID} --plain -o small.h5").status == 0
+    wide = "--x -2 2 9 --y -0.5 0.5 3 --plain"
     assert call(f"{wide} -o fresh.h5").status == 0
     user().calls.clear()
     said = call(f"{wide} --extend small.h5 -o wide.h5")

@@ -56,6 +56,13 @@ def single(here: Path, server: Server) -> dict[str, Any]:
     return content(here / "single.h5")
 
 
+@pytest.fixture
+def plain(here: Path, server: Server) -> dict[str, Any]:
+    """The same on the plain path, whose passes take long enough to be interrupted where a test wants it."""
+    assert server.run(f"{PLANE} --plain -o plain.h5", here).err == ""
+    return content(here / "plain.h5")
+
+
 def as_arguments(command: str, problem: str = "problem") -> list[str]:
     return command.replace(":problem", f":{problem}").split()
 
@@ -228,7 +235,7 @@ def test_a_part_of_the_data_that_was_broken_off_goes_on_in_shards(here: Path, se
 
 def test_shards_killed_at_any_moment_equal_a_single_run(here: Path, server: Server) -> None:
     """Four processes at once, of which one is killed twenty times, and started again."""
-    command = "surface --problem my_network:problem --x -1 1 25 --y -1 1 61"
+    command = "surface --problem my_network:problem --x -1 1 25 --y -1 1 61 --plain"
     assert server.run(f"{command} -o single.h5", here).status == 0
     _, whole = cells(here / "single.h5")
     paths = [here / f"s.shard-{i}-of-4.h5" for i in range(4)]
@@ -273,13 +280,13 @@ def test_shards_killed_at_any_moment_equal_a_single_run(here: Path, server: Serv
     assert names(here) == {*(path.name for path in paths), "s.h5", "single.h5", "s.plan.json"}
 
 
-def test_a_worker_that_dies_is_started_again(here: Path, single: dict[str, Any]) -> None:
-    done = finished([PROGRAM, *as_arguments(PLANE, "dying"), "-o", "s.h5", "--workers", "2"], here)
+def test_a_worker_that_dies_is_started_again(here: Path, plain: dict[str, Any]) -> None:
+    done = finished([PROGRAM, *as_arguments(PLANE, "dying"), "--plain", "-o", "s.h5", "--workers", "2"], here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("s.h5: 35 of 35 cells done")
     assert (here / "died").exists()
-    assert content(here / "s.h5") == single
-    assert names(here) == {"s.h5", "single.h5", "died", "starts-0", "starts-1"}
+    assert content(here / "s.h5") == plain
+    assert names(here) == {"s.h5", "plain.h5", "died", "starts-0", "starts-1"}
     starts = [(here / f"starts-{rank}").read_text() for rank in (0, 1)]
     assert starts == ["xx", "xx"], "once again was enough: nobody waited at the address of a dead one"
 
@@ -306,9 +313,9 @@ def test_workers_that_always_fail_say_why_in_a_line(always_failing: tuple[Any, P
     assert "my data are not there" in stderr
 
 
-def test_interrupted_workers_keep_what_is_finished_and_go_on(here: Path, single: dict[str, Any]) -> None:
+def test_interrupted_workers_keep_what_is_finished_and_go_on(here: Path, plain: dict[str, Any]) -> None:
     """First Ctrl-C, then the launcher's own sudden end."""
-    command = [PROGRAM, *as_arguments(PLANE), "-o", "s.h5", "--workers", "2"]
+    command = [PROGRAM, *as_arguments(PLANE), "--plain", "-o", "s.h5", "--workers", "2"]
     paths = [here / f"s.shard-{i}-of-2.h5" for i in range(2)]
     known = [np.zeros((7, 5), bool)] * 2
     for sent in (signal.SIGINT, signal.SIGKILL):
@@ -328,8 +335,8 @@ def test_interrupted_workers_keep_what_is_finished_and_go_on(here: Path, single:
     until(lambda: not _locked(paths), "the workers end with their launcher")
     done = finished(command, here)
     assert done.returncode == 0, done.stderr
-    assert content(here / "s.h5") == single
-    assert names(here) == {"s.h5", "single.h5"}
+    assert content(here / "s.h5") == plain
+    assert names(here) == {"s.h5", "plain.h5"}
 
 
 def _more(path: Path, known: np.ndarray) -> bool:

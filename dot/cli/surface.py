@@ -62,6 +62,14 @@ class Options(Measured):
     """In float64, to check with; in float32, for weights in half precision; in a lower one, for speed."""
     plain: bool = False
     """Evaluate the network as it is, on the batches as they come, without any shortcut."""
+    rel_error: str = ""
+    """Estimate each cell from as few examples as this relative standard error needs, such as 1% or 0.01."""
+    abs_error: float = 0.0
+    """Likewise, in units of the terms; of both the larger one counts."""
+    preview: bool = False
+    """A picture first: --rel-error 10%. The same command with a smaller error refines it."""
+    keep_samples: Literal["yes", "no"] = "yes"
+    """Whether the losses of the samples stay in the file, to be refined later."""
     nondeterministic: Literal["refuse", "allow"] = "refuse"
     """Whether an objective may differ from pass to pass."""
     shard: str = ""
@@ -80,7 +88,7 @@ def run(options: Options) -> Reply:
         return measure(options)
     if options.shard or parallel.together():
         raise UsageError("--workers starts its own shards. Got --shard, or torchrun around it: use one of them.")
-    _grid(options)  # what is wrong with it is wrong in every worker
+    _grid(options), _relative(options)  # what is wrong with them is wrong in every worker
     return parallel.launch(options.workers, measure, options)
 
 
@@ -99,17 +107,21 @@ def measure(options: Options) -> Reply:
     part = Part() if merged else Part.parse(options.shard) if options.shard else parallel.detect()
     if known is not None and not part.whole:
         identity.refuse_another(known, {}, _grid(options), str(whole))
+    sampled = known is not None and known.sampled is not None
     surface = ls.evaluate(
         problem,
         _directions(options, problem),
         _grid(options),
         out=out,
-        reuse=known if known is not None and data.whole and not part.whole else options.extend,
+        reuse=options.extend if known is None or not data.whole or part.whole or sampled else known,
         coarse_to_fine=options.coarse_to_fine,
         bn_mode=options.bn_mode,
         bn_sample=_sample(options, problem),
         precision=options.precision,
         plain=options.plain,
+        rel_error=_relative(options),
+        abs_error=options.abs_error or None,
+        keep_samples=options.keep_samples == "yes",
         nondeterministic=options.nondeterministic,
         shard=str(part),
         data_shard=options.data_shard,
@@ -121,6 +133,19 @@ def measure(options: Options) -> Reply:
     done = int((surface.status != 0).sum())
     origin = ", ".join(f"{name} {mean:.4g} ± {sem:.2g}" for name, (mean, sem) in surface.origin.items())
     return Reply(f"{path}: {done} of {surface.status.size} cells done; at the origin {origin}", store.describe(path))
+
+
+def _relative(options: Options) -> float | None:
+    if options.preview and options.rel_error:
+        raise UsageError(f"--preview is --rel-error 10%. Got --rel-error {options.rel_error} too: use one of them.")
+    text = "10%" if options.preview else options.rel_error
+    try:
+        found = float(text.removesuffix("%")) * (0.01 if text.endswith("%") else 1.0) if text else None
+    except ValueError:
+        found = 0.0
+    if found is not None and not 0 < found < 1:
+        raise UsageError(f"--rel-error must be between 0 and 100%, such as 1% or 0.01. Got {text}.")
+    return found
 
 
 def _directions(options: Options, problem: Problem) -> Directions:

@@ -80,6 +80,11 @@ class Sampler:
         return len(self.second_phase.results) == self.setup.cells
 
     @property
+    def finished(self) -> list[int]:
+        """The cells that have their estimate, in the order in which they got it."""
+        return list(self.second_phase.results)
+
+    @property
     def evaluated(self) -> int:
         """How many examples were evaluated, over all cells."""
         return self.samples.evaluated
