@@ -15,7 +15,7 @@ from landscape.sampling.estimate import Estimate
 from landscape.sampling.first_phase import FirstPhase, Step
 from landscape.sampling.samples import Positions, Samples
 from landscape.sampling.second_phase import BASES, SecondPhase, Stage
-from landscape.sampling.setup import Goal, Request, Setup
+from landscape.sampling.setup import BESIDE, Goal, Request, Setup
 
 
 class Sampler:
@@ -212,6 +212,26 @@ class Sampler:
         for cell, of_cell in zip(state["result_cells"].tolist(), state["results"].tolist(), strict=True):
             self.second_phase.results[cell] = [Estimate(*values)._replace(heavy=bool(values[5])) for values in of_cell]
         return self
+
+    def refined(self, goal: Goal, axes: Sequence[ArrayLike] | None = None) -> Sampler:
+        """A sampler with another goal, or on a denser or wider grid, that begins with every loss of this one.
+
+        It estimates each cell anew, and asks for what it has not.
+
+        Args:
+            goal: The error that is wanted now.
+            axes: Coordinates along each axis; the same as before by default.
+
+        Raises:
+            ValueError: The losses of finished cells were not kept; or as `Setup`.
+        """
+        if not self.keep:
+            raise ValueError("expected a sampler that has kept its losses, to be refined. Got one that has not.")
+        setup = self.setup.refined(goal, self.setup.axes if axes is None else axes)
+        numbers = {cell: self.setup.counterpart(setup, cell) for cell in (BESIDE, *range(self.setup.cells))}
+        found = Sampler.__new__(Sampler)
+        found._begin(setup, True, self.samples.renumbered({a: b for a, b in numbers.items() if b is not None}))
+        return found
 
     def absorb(self, other: Sampler) -> None:
         """Take the cells that another sampler has finished, from the same state after the first phase.

@@ -43,11 +43,6 @@ class Samples:
             return wanted
         return wanted[self._where(cell)[wanted] < 0]
 
-    def leading(self, cell: int, wanted: Positions) -> int:
-        """How many of the wanted positions are there before the first that is not."""
-        missing = np.flatnonzero(self._where(cell)[wanted] < 0)
-        return int(missing[0]) if missing.size else len(wanted)
-
     def put(self, cell: int, positions: Positions, values: Array) -> None:
         """Add ``[terms, k]`` values of k positions that are not there yet."""
         old = self._positions.get(cell, np.empty(0, np.int64))
@@ -67,6 +62,15 @@ class Samples:
         self._counts[cell] = other.count(cell)
         if cell in other._positions:
             self._positions[cell], self._values[cell] = other._positions[cell], other._values[cell]
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Samples:
+        """A copy of some cells under other numbers, ``{old: new}``."""
+        found = Samples(self.terms, self.population)
+        for old, new in numbers.items():
+            if old in self._positions:
+                found._positions[new], found._values[new] = self._positions[old], self._values[old]
+                found._counts[new] = len(self._positions[old])
+        return found
 
     def drop(self, cell: int) -> None:
         """Forget the losses of a cell; they still count as evaluated."""

@@ -147,7 +147,7 @@ class SecondPhase:
             return
         frames = self._base(cell, stage.basis)
         pool = np.flatnonzero(~frames[0].certain)
-        sampled = pool[: self.samples.leading(cell, pool)]
+        sampled = pool[: stage.drawn]  # no more, whatever else is there: examples that were chosen are no random draw
         certain = self.samples.get(cell, np.flatnonzero(frames[0].certain))
         drawn = self.samples.get(cell, sampled)
         found, following = [], 0.0

@@ -167,6 +167,26 @@ class Setup:
         picks = {int((0.5 + i * _GOLDEN) % 1 * len(free)) for i in range(count)}
         return [free[i] for i in sorted(picks)]
 
+    def refined(self, goal: Goal, axes: Sequence[ArrayLike]) -> Setup:
+        """The same examples in the same order, with another goal and on another grid.
+
+        Raises:
+            ValueError: As the class; or the number of axes is another.
+        """
+        if len(axes) != len(self.axes):
+            raise ValueError(f"expected {len(self.axes)} axes, as before. Got {len(axes)}.")
+        found = Setup(axes, self.population, self.terms, goal, anchors=self.anchors)
+        found.order, found.labels = self.order, self.labels
+        return found
+
+    def counterpart(self, other: Setup, cell: int) -> int | None:
+        """The number that a cell of ours, or the origin, has on another grid; None where it is not there."""
+        point = (0.0,) * len(self.axes) if cell == BESIDE else self.point(cell)
+        if not any(point):
+            return other.origin
+        index = [np.flatnonzero(axis == value) for axis, value in zip(other.axes, point, strict=True)]
+        return other.number(tuple(int(i[0]) for i in index)) if all(i.size for i in index) else None
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything, as arrays."""
         absolute = self.goal.abs_error
