@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stamped import stamped
 
 import landscape as ls
 from dot import DOT, data, devices, kd_loss, models, outcome, study
@@ -30,7 +31,6 @@ from dot.config import load_study
 from dot.data.drawing import shuffled
 from dot.data.images import ImageSet
 from landscape.batches import Reader
-from landscape.provenance import command_line, machine, now, versions
 from landscape.walker import Walker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,30 +48,18 @@ def main() -> int:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     small = device.type == "cpu"
     found: dict[str, Any] = {
-        "command": command_line(),
-        "made_at": now(),
-        "commit": commit(),
-        "versions": versions(),
-        "machine": machine(device),
         "tests": "left out" if options.skip_tests else device_tests(device),
         "agreement": agreement(device),
         "study": digits_study(device, "digits-quick" if small else "digits"),
         "times": times(device, small),
     }
     found["holds"] = found["agreement"]["holds"] and found["tests"] in ("passed", "left out")
+    found = stamped(device, found)
     target = options.output or ROOT / "figures" / "gpu" / f"{device.type}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
     return 0 if found["holds"] else 1
-
-
-def commit() -> str:
-    """The commit of the checkout, or that there is none here."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or "not a git checkout"
 
 
 def device_tests(device: torch.device) -> str:
