@@ -12,6 +12,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from landscape.plot._axis import coordinate_label, count, is_wide, mean_label, round_levels
+from landscape.plot._caption import caption
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -31,8 +32,8 @@ def explore(surfaces: Surface | Mapping[str, Surface], *, term: str) -> go.Figur
     """A page of 3-D surfaces with shared colours and heights; the pointer reads coordinates, value and error.
 
     ``explore(...).write_html(path)`` gives one file that needs no network. Heights are logarithmic where all values
-    are positive and span a factor of 30 or more. Cells that are pending or not finite are holes, counted under the
-    name of their surface.
+    are positive and span a factor of 30 or more; what follows ± is half of a 95 % interval. Cells that are pending or
+    not finite are holes, counted under the name of their surface.
 
     Args:
         surfaces: One plane, or 1 to 6 by name.
@@ -67,8 +68,9 @@ def explore(surfaces: Surface | Mapping[str, Surface], *, term: str) -> go.Figur
             camera=_CAMERA,
             **place,
         )
+    under = f"<br><sup>{html.escape(said, quote=False)}</sup>" if (said := caption(named.values())) else ""
     figure.update_layout(
-        title_text=html.escape(mean_label(term, named.values()), quote=False),
+        title_text=html.escape(mean_label(term, named.values()), quote=False) + under,
         title_y=1.0,
         title_yanchor="top",
         title_pad_t=16,
@@ -105,10 +107,10 @@ def _trace(name: str, surface: Surface, term: str, log: bool) -> go.Surface:
 
 def _readings(surface: Surface, values: Array, term: str) -> NDArray[np.object_]:
     """What the pointer shows at each cell: the value itself, also where the height is its logarithm."""
-    label, errors = html.escape(term, quote=False), surface.sem(term)
+    label, errors = html.escape(term, quote=False), surface.half_width(term)
     readings = [
         [
-            f"x = {x:.4g}<br>y = {y:.4g}<br>{label} = {values[i, j]:.4g}<br>standard error = {errors[i, j]:.2g}"
+            f"x = {x:.4g}<br>y = {y:.4g}<br>{label} = {values[i, j]:.4g} ± {errors[i, j]:.2g}"
             for j, x in enumerate(surface.x)
         ]
         for i, y in enumerate(plane_y(surface))

@@ -114,6 +114,16 @@ class Surface:
         """
         return self.sems[self._known(term)]
 
+    def half_width(self, term: str) -> Array:
+        """Half the width of a 95 % interval for each mean of ``term``: over all the examples, for a sampled surface; of
+        another, over examples like these, ``1.96 sem``.
+
+        Raises:
+            KeyError: The surface has no such term.
+        """
+        known = self._known(term)
+        return 1.96 * self.sems[known] if self.sampled is None else self.sampled.half[known]
+
     def _known(self, term: str) -> str:
         if term not in self.means:
             raise KeyError(f"expected a term of this surface, one of {', '.join(self.means)}. Got {term!r}.")

@@ -192,6 +192,7 @@ def describe(path: str | Path) -> dict[str, Any]:
             "y": None if found.y is None else [float(found.y[0]), float(found.y[-1])],
             "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
             "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
+            **({} if found.sampled is None else {"samples": _describe_samples(found.sampled, load_samples(path))}),
         }
     else:
         body = {
@@ -202,6 +203,16 @@ def describe(path: str | Path) -> dict[str, Any]:
             "fraction_negative": found.fraction_negative,
         }
     return body | {"attributes": found.attrs}
+
+
+def _describe_samples(sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    counts = sampled.n_examples
+    errors = {name: float(np.nanmax(sem, initial=0.0)) for name, sem in sampled.sampling_sem.items()}
+    return {
+        "examples a cell": {"least": int(counts.min()), "median": float(np.median(counts)), "most": int(counts.max())},
+        "largest sampling error": errors,
+        "kept bytes": sum(array.nbytes for array in samples.values()),
+    }
 
 
 def is_directions(path: str | Path) -> bool:

@@ -1,29 +1,42 @@
 """Whether the intervals of sampled cells hold what they say, on problems whose every loss is known.
 
-    python scripts/check_coverage.py [--repeats 1000]
+    python scripts/check_coverage.py --repeats 1000 -o figures/performance/coverage.json
+    python scripts/check_coverage.py --run studies/cifar10-small/runs/ce-resnet20-33d83f18 -o coverage-resnet.json
 
 Each repeat draws another order of the examples and samples a few cells of every problem. Over all repeats the stated
 95 % intervals must cover the mean over all examples in not significantly less than 95 % of the cells (one-sided
 binomial test; cells whose examples were all evaluated are left out), and be at most 1.3 times as wide as 95 % coverage
 asks: as the 0.95 quantile of the true errors, each in units of its half width. Exit status 1 where one of them fails.
 
-``--cost`` prints instead how many examples a cell needs at 1 %, by what its estimate rests on.
+With ``--run`` the problem is that of a trained network on its own training images: of a plane of 25 x 25 the anchors
+and some other cells are evaluated on 10,000 of them first. ``--cost`` prints instead how many examples a cell needs at
+1 %, by what its estimate rests on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from stamped import stamped
 
+import landscape as ls
+from dot import runs
+from landscape.batches import Reader
+from landscape.examples import keep
+from landscape.fastpath import Shortcuts
 from landscape.sampling import Goal, Sampler
+from landscape.sampling.setup import Setup
+from landscape.walker import Walker
 
 CELLS = 4
 """Cells sampled in each repeat."""
@@ -102,7 +115,12 @@ def separable() -> Problem:
     return Problem((axis, axis), {name: of.astype(np.float32) for name, of in losses.items()}, goal)
 
 
-def digits(points: int = 21) -> Problem:
+def near_zero() -> Problem:
+    """The same network trained until its loss is almost nothing: a relative error alone would ask for every example."""
+    return digits(epochs=300)._replace(goal=Goal(0.01, {"loss": 1e-3, "error": 5e-3}))
+
+
+def digits(points: int = 21, epochs: int = 10) -> Problem:
     """A network of one hidden layer on scikit-learn's digits, in a filter-normalised plane."""
     from sklearn.datasets import load_digits
 
@@ -111,7 +129,7 @@ def digits(points: int = 21) -> Problem:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(10):
+    for _ in range(epochs):
         for batch in torch.randperm(len(targets)).split(64):
             optimizer.zero_grad()
             F.cross_entropy(net(inputs[batch]), targets[batch]).backward()
@@ -139,19 +157,36 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "heavy-tailed": heavy,
     "separable": separable,
     "digits": digits,
+    "near-zero": near_zero,
 }
 
 
-def check(name: str, problem: Problem, repeats: int) -> bool:
-    """One line of the table for each term; whether all hold."""
+def of_run(run: str, points: int = 25, images: int = 10_000, others: int = 24) -> Problem:
+    """A trained network on some of its training images; NaN at cells that no sampler of `check` asks for."""
+    measured = runs.problem(run, "train", images=images)
+    axis, xs, ys = plane(points)
+    setup = Setup((axis, axis), images, ["loss"], Goal(0.01))
+    cells = {setup.origin, *setup.pilots, *np.random.default_rng(0).choice(points**2, others, replace=False).tolist()}
+    cells |= {cell for level in setup.levels for cell in setup.grid_of(level).ravel().tolist()}
+    directions = ls.directions.random(measured.model, n=2, seed=0)
+    batches = keep(Reader(measured.batches, measured.device), 1).batches
+    walker = Walker(measured, directions, Reader(batches, measured.device, max_batch=64), None, Shortcuts(True, True))
+    losses = np.full((points**2, images), np.nan, np.float32)
+    for cell in sorted(cells):
+        losses[cell] = walker.losses((xs[cell], ys[cell]), batches[0])["ce"].values
+    return Problem((axis, axis), {"loss": losses}, Goal(0.01))
+
+
+def check(name: str, problem: Problem, repeats: int) -> list[dict[str, Any]]:
+    """A line of the table for each term."""
     start, n = time.perf_counter(), problem.population
     truth = {term: of.mean(1, dtype=np.float64) for term, of in problem.losses.items()}
-    count = len(next(iter(truth.values())))
+    known = np.flatnonzero(np.isfinite(next(iter(truth.values()))))
     ratios: dict[str, list[float]] = {term: [] for term in truth}  # of true error to half width
     missed: dict[str, int] = dict.fromkeys(truth, 0)
     examples, full, cells_done, first, levels = 0, 0, 0, [], []
     for repeat in range(FIRST, FIRST + repeats):
-        cells = np.random.default_rng([repeat, 7]).choice(count, CELLS, replace=False).tolist()
+        cells = np.random.default_rng([repeat, 7]).choice(known, CELLS, replace=False).tolist()
         sampler = problem.sampler(repeat, cells)
         step = sampler.first_phase.step
         first.append(step.first)
@@ -167,13 +202,12 @@ def check(name: str, problem: Problem, repeats: int) -> bool:
                 error = abs(estimate.mean - truth[term][cell])
                 ratios[term].append(error / estimate.half if estimate.half else 0.0 if error < 1e-6 else np.inf)
                 missed[term] += sampler.estimate(cell)[term].sem > problem.goal.of(term, estimate.mean) * (1 + 1e-9)
-    holds = True
+    found = []
     for term, of_term in ratios.items():
         trials, covered = len(of_term), int((np.array(of_term) <= 1).sum())
         chance = float(stats.binom.cdf(covered, trials, LEVEL)) if trials else 1.0
         width = 1 / max(float(np.quantile(of_term, LEVEL)), 1e-9) if trials else float("nan")
         good = chance >= 0.05 and not width > WIDEST and not missed[term]
-        holds &= good
         share = (examples + full * n) / max(cells_done + full, 1) / n
         print(
             f"{name:13} {term:6} {trials:6} {covered / max(trials, 1):8.2%} {chance:8.3f} {width:6.2f} "
@@ -181,7 +215,19 @@ def check(name: str, problem: Problem, repeats: int) -> bool:
             f"{share:7.1%}  {'holds' if good else 'FAILS'}  {time.perf_counter() - start:.0f} s",
             flush=True,
         )
-    return holds
+        found.append(
+            {
+                "problem": name,
+                "term": term,
+                "cells": trials,
+                "covered": covered / max(trials, 1),
+                "p": chance,
+                "width": width,
+                "share of all examples": share,
+                "holds": bool(good),
+            }
+        )
+    return found
 
 
 def cost(name: str, problem: Problem) -> None:
@@ -208,7 +254,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--run", help="instead: the run folder of a trained network")
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("-o", "--output", type=Path, help="write the table as JSON")
     options = parser.parse_args()
     if options.cost:
         print("mean examples a cell for 1 %: anchors' own cells left out, in brackets everything as a share of all")
@@ -220,8 +268,12 @@ def main() -> int:
         f"{'problem':13} {'term':6} {'cells':>6} {'covered':>8} {'p':>8} {'width':>6} {'anchors':>7} {'n1':>8} "
         f"{'examples':>9} {'full':>5} {'of all':>7}"
     )
-    held = [check(name, PROBLEMS[name](), options.repeats) for name in options.problems]  # each is printed
-    return 0 if all(held) else 1
+    makers = {"trained": lambda: of_run(options.run)} if options.run else {n: PROBLEMS[n] for n in options.problems}
+    rows = [row for name, make in makers.items() for row in check(name, make(), options.repeats)]
+    if options.output:
+        found = stamped(torch.device("cpu"), {"repeats": options.repeats, "rows": rows})
+        options.output.write_text(json.dumps(found, indent=2) + "\n")
+    return 0 if all(row["holds"] for row in rows) else 1
 
 
 if __name__ == "__main__":

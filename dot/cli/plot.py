@@ -1,8 +1,8 @@
 """Draw result files as one figure, in PDF and PNG.
 
 The kind of figure follows from the files: contours of planes, curves of lines, the cosine of conflict files; run
-folders give task loss against distillation loss over training. Files of one method are taken as its seeds; of planes
-the smallest seed of each method is drawn.
+folders give task loss against distillation loss over training. With --kind error, planes show how exact their cells
+are. Files of one method are taken as its seeds; of planes the smallest seed of each method is drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXAMPLES = (
     "plot studies/digits-quick/runs/*/surface.h5 --term kd -o contours",
     "plot studies/digits-quick/runs/*/conflict.h5 --kind layers",
 )
-Kind = Literal["auto", "contour", "curves", "cosine", "layers", "tradeoff"]
+Kind = Literal["auto", "contour", "curves", "error", "cosine", "layers", "tradeoff"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,10 @@ def _draw(options: Options) -> tuple[str, Figure]:
         return "curves", ls.plot.curves(_named(loaded), term=term)
     if any(result.y is None for result in flat if isinstance(result, ls.Surface)):
         raise ValueError("files must be of one kind. Got planes and lines together.")
-    _expect(options.kind, ("auto", "contour"), "planes")
+    _expect(options.kind, ("auto", "contour", "error"), "planes")
     first = {name: results[0] for name, results in _named(loaded).items()}
-    return "contour", ls.plot.contour(first, term=term)
+    kind = "contour" if options.kind == "auto" else options.kind
+    return kind, getattr(ls.plot, kind)(first, term=term)
 
 
 def _named(loaded: dict[Path, Any]) -> dict[str, list[Any]]:

@@ -64,8 +64,8 @@ class Options(Measured):
     """Evaluate the network as it is, on the batches as they come, without any shortcut."""
     rel_error: str = ""
     """Estimate each cell from as few examples as this relative standard error needs, such as 1% or 0.01."""
-    abs_error: float = 0.0
-    """Likewise, in units of the terms; of both the larger one counts."""
+    abs_error: tuple[str, ...] = ()
+    """Likewise, in units of the terms: a number for all, or such as ce=0.001 error=0.01; of both the larger counts."""
     preview: bool = False
     """A picture first: --rel-error 10%. The same command with a smaller error refines it."""
     keep_samples: Literal["yes", "no"] = "yes"
@@ -88,7 +88,7 @@ def run(options: Options) -> Reply:
         return measure(options)
     if options.shard or parallel.together():
         raise UsageError("--workers starts its own shards. Got --shard, or torchrun around it: use one of them.")
-    _grid(options), _relative(options)  # what is wrong with them is wrong in every worker
+    _grid(options), _relative(options), _absolute(options)  # what is wrong with them is wrong in every worker
     return parallel.launch(options.workers, measure, options)
 
 
@@ -120,7 +120,7 @@ def measure(options: Options) -> Reply:
         precision=options.precision,
         plain=options.plain,
         rel_error=_relative(options),
-        abs_error=options.abs_error or None,
+        abs_error=_absolute(options),
         keep_samples=options.keep_samples == "yes",
         nondeterministic=options.nondeterministic,
         shard=str(part),
@@ -146,6 +146,19 @@ def _relative(options: Options) -> float | None:
     if found is not None and not 0 < found < 1:
         raise UsageError(f"--rel-error must be between 0 and 100%, such as 1% or 0.01. Got {text}.")
     return found
+
+
+def _absolute(options: Options) -> float | dict[str, float] | None:
+    pairs = [text.rpartition("=") for text in options.abs_error]
+    try:
+        found = {name: float(number) for name, _, number in pairs}
+    except ValueError:
+        found = {}
+    alone = "" in found and len(found) == 1
+    if options.abs_error and (not found or not (alone or "" not in found) or not all(v > 0 for v in found.values())):
+        got = " ".join(options.abs_error)
+        raise UsageError(f"--abs-error must be a number, or such as ce=0.001 error=0.01, above 0. Got {got}.")
+    return found[""] if alone else found or None
 
 
 def _directions(options: Options, problem: Problem) -> Directions:

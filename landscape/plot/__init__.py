@@ -8,7 +8,8 @@ from landscape.plot._save import save
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
+from landscape.plot.error import error
 from landscape.plot.layers import layers
 from landscape.plot.tradeoff import tradeoff
 
-__all__ = ["contour", "cosine", "curves", "layers", "save", "tradeoff"]
+__all__ = ["contour", "cosine", "curves", "error", "layers", "save", "tradeoff"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from landscape.grid import finest
-from landscape.results import PENDING, Array, Surface
+from landscape.results import PENDING, Array, Sampled, Surface
 
 MAX_PLANES = 6
 """More side by side are too small to read."""
@@ -18,6 +18,14 @@ def measured(surface: Surface, term: str) -> Array:
     """Values of ``term`` in the shape of the grid, NaN where they are pending or not finite."""
     values = surface.values(term)
     return np.where((surface.status != PENDING) & np.isfinite(values), values, np.nan)
+
+
+def relative_error(surface: Surface, term: str) -> Array:
+    """Standard error of each cell as a share of its mean's magnitude: of sampling, or over the examples."""
+    error = surface.sem(term) if surface.sampled is None else surface.sampled.sampling_sem[term]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = error / np.abs(measured(surface, term))
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def check_term(name: str, surface: Surface, term: str) -> None:
@@ -68,7 +76,13 @@ def _sharpest(name: str, surface: Surface) -> tuple[str, Surface]:
         means={of: values[part] for of, values in surface.means.items()},
         sems={of: values[part] for of, values in surface.sems.items()},
         status=surface.status[part],
+        sampled=surface.sampled and _cut(surface.sampled, part),
     )
+
+
+def _cut(sampled: Sampled, part: tuple[Array, ...]) -> Sampled:
+    errors = [{of: values[part] for of, values in arrays.items()} for arrays in sampled.arrays.values()]
+    return Sampled(sampled.n_examples[part], *errors)
 
 
 def plane_y(surface: Surface) -> Array:

@@ -17,6 +17,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from landscape.plot._axis import coordinate_label, is_wide, mean_label, round_levels
+from landscape.plot._caption import caption, write_under
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -56,7 +57,8 @@ def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
         ax.set_title(name, fontsize=10)
     scale = "\n(log scale)" if log else ""
     _color_bar(figure, axes, norm, levels, mean_label(term, named.values()) + scale)
-    _legend(figure, named, term)
+    legend(figure, named, term)
+    write_under(figure, caption(named.values()))
     return figure
 
 
@@ -70,9 +72,7 @@ def _panels(n: int) -> tuple[Figure, list[Axes]]:
 def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Array) -> None:
     x, y = surface.x, plane_y(surface)
     ax.pcolormesh(x, y, values, norm=norm, cmap=_COLORS, shading="nearest", rasterized=True)
-    pending = surface.status == PENDING
-    _mark_cells(ax, x, y, pending, _PENDING)
-    _mark_cells(ax, x, y, np.isnan(values) & ~pending, _NOT_FINITE)
+    mark_missing(ax, surface, values)
     crossed = levels[(levels > np.nanmin(values, initial=np.inf)) & (levels < np.nanmax(values, initial=-np.inf))]
     if crossed.size:
         lines = ax.contour(x, y, values, levels=crossed, colors="white", linewidths=0.8)
@@ -83,6 +83,13 @@ def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Ar
     _mark_points(ax, surface)
     ax.set_xlabel(coordinate_label("x", surface))
     ax.set_ylabel(coordinate_label("y", surface))
+
+
+def mark_missing(ax: Axes, surface: Surface, values: Array) -> None:
+    """Stripes where a cell is pending, a cross-hatch where it is not finite."""
+    x, y, pending = surface.x, plane_y(surface), surface.status == PENDING
+    _mark_cells(ax, x, y, pending, _PENDING)
+    _mark_cells(ax, x, y, np.isnan(values) & ~pending, _NOT_FINITE)
 
 
 def _mark_points(ax: Axes, surface: Surface) -> None:
@@ -129,7 +136,8 @@ def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array,
     bar.ax.hlines(levels, 0, 1, transform=bar.ax.get_yaxis_transform(), colors="white", linewidths=0.8)
 
 
-def _legend(figure: Figure, named: Mapping[str, Surface], term: str) -> None:
+def legend(figure: Figure, named: Mapping[str, Surface], term: str) -> None:
+    """What the hatches of `mark_missing` mean, where there are some."""
     pending = any((surface.status == PENDING).any() for surface in named.values())
     broken = any((np.isnan(measured(surface, term)) & (surface.status != PENDING)).any() for surface in named.values())
     shown = [("pending", _PENDING)] * pending + [("not finite", _NOT_FINITE)] * broken

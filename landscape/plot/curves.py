@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscape.plot import _bands
 from landscape.plot._axis import coordinate_label, count, is_wide, mean_label
-from landscape.plot._bands import band
+from landscape.plot._caption import caption, write_under
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
 from landscape.plot._surfaces import check_term, measured
 from landscape.results import Array, Surface
@@ -20,7 +21,8 @@ _LOW, _HIGH = 0.1, 0.9
 def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: str, ax: Axes | None = None) -> Figure:
     """Mean of a term along lines, with the band that holds the middle 80 % of the curves.
 
-    A curve is one direction of one seed; the legend counts both. Where a curve has no finite value the mean is left
+    A curve is one direction of one seed; the legend counts both. The band of a single curve is the 95 % interval of its
+    means, from the examples. Where a curve has no finite value the mean is left
     open and a cross at the upper edge says so: a mean of the others would look flatter than the surface is. The y axis
     is logarithmic where the means span a factor of 30 or more.
 
@@ -37,15 +39,19 @@ def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: 
             are no methods or more than 6.
     """
     methods = {name: _seeds(name, value, term) for name, value in _named(lines).items()}
+    alone = ax is None
     if ax is None:
         ax = Figure(figsize=(WIDTH, 4.0), layout="constrained").subplots()
     means = [_draw(ax, name, methods[name], term, look) for name, look in looks(methods).items()]
+    single = all(sum(len(np.atleast_2d(s.status)) for s in seeds) == 1 for seeds in methods.values())
     if is_wide(np.concatenate(means)):
         ax.set_yscale("log")
     _mark_gaps(ax, methods, means)
-    _label(ax, methods, term)
+    _label(ax, methods, term, "95 % interval" if single else "10-90 % of curves")
     figure = ax.get_figure(root=True)
     assert figure is not None  # axes that were removed from their figure
+    if alone:
+        write_under(figure, caption(surface for seeds in methods.values() for surface in seeds))
     return figure
 
 
@@ -68,7 +74,7 @@ def _seeds(name: str, value: Surface | Sequence[Surface], term: str) -> list[Sur
 
 def _draw(ax: Axes, name: str, seeds: Sequence[Surface], term: str, look: Look) -> Array:
     rows = np.concatenate([np.atleast_2d(measured(surface, term)) for surface in seeds])
-    mean, low, high = band(rows, _LOW, _HIGH)
+    mean, low, high = _bands.band(rows, _LOW, _HIGH)
     label = f"{count(len(rows) // len(seeds), 'direction')}, {count(len(seeds), 'seed')}"
     x = seeds[0].x
     # A point with gaps on both sides would vanish from a line alone.
@@ -82,8 +88,10 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Surface], term: str, look: Look) 
         linewidth=1.6,
         label=f"{name}: {label}" if name else label,
     )
-    if len(rows) > 1:
-        ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
+    if len(rows) == 1:
+        half = np.ravel(seeds[0].half_width(term))
+        low, high = mean - half, mean + half
+    ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     return mean
 
 
@@ -103,10 +111,10 @@ def _mark_gaps(ax: Axes, methods: Mapping[str, Sequence[Surface]], means: Sequen
             )
 
 
-def _label(ax: Axes, methods: Mapping[str, Sequence[Surface]], term: str) -> None:
+def _label(ax: Axes, methods: Mapping[str, Sequence[Surface]], term: str, band: str) -> None:
     first = next(iter(methods.values()))[0]
     ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8, zorder=0.5)
     ax.set_xlabel(coordinate_label("x", first))
     ax.set_ylabel(mean_label(term, (surface for seeds in methods.values() for surface in seeds)))
-    ax.legend(title="line: mean; band: 10-90 % of curves", fontsize=8, title_fontsize=8, framealpha=0.9)
+    ax.legend(title=f"line: mean; band: {band}", fontsize=8, title_fontsize=8, framealpha=0.9)
     tidy(ax)

@@ -1,0 +1,65 @@
+"""How exact each cell of a plane is, and how many examples that took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from landscape.plot._axis import coordinate_label
+from landscape.plot._caption import caption, write_under
+from landscape.plot._surfaces import plane_y, planes, relative_error
+from landscape.plot.contour import legend, mark_missing
+from landscape.results import PENDING, Array, Surface
+
+_PANEL = 3.6
+_COLORS = ("cividis", "viridis")
+
+
+def error(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
+    """Relative standard error of every cell, in one scale; beside it, of a sampled plane, the examples evaluated.
+
+    Of a sampled plane the error is that of the mean over all its examples, and 0 where all were evaluated; of another
+    one, that over the examples.
+
+    Args:
+        surfaces: One plane, or 1 to 6 by name.
+        term: Which term.
+
+    Raises:
+        ValueError: As `contour`.
+    """
+    named = planes(surfaces, term)
+    errors = {name: 100 * relative_error(surface, term) for name, surface in named.items()}
+    columns = 1 + any(surface.sampled is not None for surface in named.values())
+    figure = Figure(figsize=(_PANEL * columns + 0.8, _PANEL * len(named) + 0.3), layout="constrained")
+    axes = np.atleast_2d(figure.subplots(len(named), columns, squeeze=False, subplot_kw={"box_aspect": 1}))
+    top = max((float(np.nanmax(of)) for of in errors.values() if np.isfinite(of).any()), default=1.0)
+    for row, (name, surface) in zip(axes, named.items(), strict=True):
+        kind = "over the examples" if surface.sampled is None else "of sampling"
+        label = f"standard error {kind}, % of {term}"
+        _draw(row[0], surface, errors[name], Normalize(0, top or 1.0), _COLORS[0], label)
+        row[0].set_title(name, fontsize=10)
+        if surface.sampled is not None:
+            counts = np.where(surface.status == PENDING, np.nan, surface.sampled.n_examples.astype(float))
+            low, high = max(1.0, float(np.nanmin(counts))), float(np.nanmax(counts))
+            _draw(row[1], surface, counts, LogNorm(low, max(high, 1.01 * low)), _COLORS[1], "examples evaluated")
+        elif columns == 2:
+            row[1].axis("off")
+    legend(figure, named, term)
+    write_under(figure, caption(named.values()))
+    return figure
+
+
+def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, colors: str, label: str) -> None:
+    mesh = ax.pcolormesh(
+        surface.x, plane_y(surface), values, norm=norm, cmap=colors, shading="nearest", rasterized=True
+    )
+    mark_missing(ax, surface, values)
+    bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.85)
+    bar.set_label(label, fontsize=8)
+    ax.set_xlabel(coordinate_label("x", surface))
+    ax.set_ylabel(coordinate_label("y", surface))
