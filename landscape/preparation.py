@@ -99,7 +99,7 @@ class Preparation:
             ValueError: There is no longer room to keep the examples.
         """
         if not plan.kept:
-            walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
+            walker = self._walker(plan, self._reader(plan.max_batch))
             return walker, self._digests(walker, walker.reader.sha256())
         kept = self._kept()
         walker = self._walker_of(plan, kept)
@@ -114,7 +114,7 @@ class Preparation:
         if plan.kept:
             return self._with_kept(plan, self._kept(), None)
         digest = hashlib.sha256()
-        walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
+        walker = self._walker(plan, self._reader(plan.max_batch))
         origin = self._finite(walker.at(self._zero, digest))
         return Ready(plan, walker, self._digests(walker, digest.hexdigest()), origin)
 
@@ -159,7 +159,7 @@ class Preparation:
 
     def _plain(self, plan: Plan) -> Ready:
         digest, again = hashlib.sha256(), hashlib.sha256()
-        walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
+        walker = self._walker(plan, self._reader(plan.max_batch))
         origin = self._finite(walker.at(self._zero, digest))
         second = walker.at(self._zero, again)
         _refuse_other_data(digest.hexdigest(), again.hexdigest())
@@ -199,7 +199,7 @@ class Preparation:
     def _fast(self, plan: Plan, *, given: bool) -> Ready | None:
         """By shortcuts; None where they do not agree with the plain path, unless the plan is given."""
         kept = self._kept()
-        _refuse_other_data(kept.sha256, self._reader(self.problem.batches, 0).sha256())
+        _refuse_other_data(kept.sha256, self._unread(0).sha256())
         plain = self._walker(replace(plan, path="plain"), self._reader_of(kept.head, plan), exact=True)
         self._refuse_unsteady(self._finite(plain.at(self._zero)), plain.at(self._zero))
         plan = plan if given else self._proposed(plan, kept, plain.model)
@@ -219,12 +219,12 @@ class Preparation:
             agreement = compare(plain, self._walker(plan, self._reader_of(kept.first, plan)), self.corners)
         if plan.kept or self.one_by_one:
             return self._with_kept(plan, kept, agreement.errors)
-        walker = self._walker(plan, self._reader(self.problem.batches, plan.max_batch))
+        walker = self._walker(plan, self._reader(plan.max_batch))
         plan, origin = replace(plan, folded=walker.folded), self._finite(walker.at(self._zero))
         return Ready(plan, walker, self._digests(walker, kept.sha256), origin, agreement.errors)
 
     def _proposed(self, plan: Plan, kept: Kept, model: nn.Module) -> Plan:
-        first, batch = kept.head[0], plan.max_batch
+        first, batch = next(self._reader_of(kept.head[:1], plan).read()), plan.max_batch
         size = size_of(first)
         if size:
             inside = fastpath.LOW.get(self.precision)
@@ -238,13 +238,16 @@ class Preparation:
         )
 
     def _kept(self) -> Kept:
-        return keep(self._reader(self.problem.batches, 0), CHECKED)
+        return keep(self._unread(0), CHECKED)
 
-    def _reader(self, batches: Batches, max_batch: int) -> Reader:
+    def _unread(self, max_batch: int) -> Reader:
         part = (self.data_shard.index, self.data_shard.count)
-        return self._noted(
-            Reader(batches, self.problem.device, dtype=self._dtype, max_batch=max_batch or None, part=part)
-        )
+        limit = max_batch or None
+        return Reader(self.problem.batches, self.problem.device, dtype=self._dtype, max_batch=limit, part=part)
+
+    def _reader(self, max_batch: int) -> Reader:
+        """Of all the data, as they come."""
+        return self._noted(self._unread(max_batch))
 
     def _reader_of(self, batches: list[Any], plan: Plan) -> Reader:
         """Of batches that are kept."""

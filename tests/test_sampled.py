@@ -67,6 +67,22 @@ def bits(surface: ls.Surface) -> dict[str, bytes]:
     return found | {"status": surface.status.tobytes(), "n": surface.sampled.n_examples.tobytes()}
 
 
+def holds(found: ls.Surface, truth: ls.Surface, **goal) -> None:
+    """Errors as asked for, and the truth in the intervals as often as they say, or nearly."""
+    for term in found.terms:
+        floor = goal.get("abs_error") or 0.0
+        floor = floor[term] if isinstance(floor, dict) else floor
+        wanted = np.maximum((goal.get("rel_error") or 0.0) * abs(found.values(term)), floor)
+        sem, half = found.sampled.sampling_sem[term], found.sampled.half[term]
+        assert (sem <= wanted * (1 + 1e-9)).all()
+        off = abs(found.values(term) - truth.values(term))
+        exact = sem == 0
+        assert off[exact] == pytest.approx(0, abs=1e-4)
+        assert (off <= 4 * wanted + 1e-4).all()
+        if (~exact).sum() > 50:
+            assert (off <= half)[~exact].mean() > 0.85
+
+
 def test_each_cell_has_the_error_that_was_asked_for(problem, plane, truth):
     found = ls.evaluate(problem, plane, PLANE, **GOAL)
     n = len(load_digits().target) * 2
@@ -76,16 +92,9 @@ def test_each_cell_has_the_error_that_was_asked_for(problem, plane, truth):
     counts = found.sampled.n_examples
     assert counts[4, 4] == n, "the origin is known for all"
     assert found.attrs["evaluated"] == counts.sum() < 0.9 * n * 81
+    holds(found, truth, **GOAL)
     for term in found.terms:
-        wanted = np.maximum(0.03 * abs(found.values(term)), GOAL["abs_error"][term])
-        assert (found.sampled.sampling_sem[term] <= wanted * (1 + 1e-9)).all()
-        assert (found.sampled.sampling_sem[term][counts == n] == 0).all()
-        assert (found.sampled.sampling_sem[term][counts < n] > 0).all()
-        off = abs(found.values(term) - truth.values(term))
-        assert off[counts == n] == pytest.approx(0, abs=1e-4)
-        assert (off <= 2 * found.sampled.half[term] + 1e-4).all()
-        sampled = counts < n
-        assert (off <= found.sampled.half[term])[sampled].mean() > 0.85
+        assert ((found.sampled.sampling_sem[term] == 0) == (counts == n)).all()
         assert found.sem(term)[counts == n] == pytest.approx(truth.sem(term)[counts == n], rel=1e-3, abs=1e-6)
         assert found.sem(term) == pytest.approx(
             np.hypot(truth.sem(term), found.sampled.sampling_sem[term]), rel=0.25, abs=2e-3
@@ -95,7 +104,8 @@ def test_each_cell_has_the_error_that_was_asked_for(problem, plane, truth):
 
 def test_the_difference_from_the_origin_has_a_smaller_error_near_it(problem, plane):
     line = ls.Grid1D(x=(-0.1, 0.1, 5))
-    found = ls.evaluate(problem, ls.directions.random(problem.model, n=1, seed=0), line, **GOAL)
+    found = ls.evaluate(problem, ls.directions.random(problem.model, n=1, seed=0), line, rel_error=0.03)
+    assert found.sampled.n_examples[-1] < 3594
     x, y = (torch.cat(part) for part in zip(*problem.batches, strict=True))
     moved = ls.directions.random(problem.model, n=1, seed=0).axes[0]
     losses = []
@@ -119,7 +129,7 @@ def test_lines_and_bundles_of_lines_alike(problem):
     single = ls.evaluate(problem, ls.directions.random(problem.model, n=1, seed=0), line, **GOAL)
     assert bundle.status.shape == (2, 11)
     assert bits(single)["mean ce"] == bundle.values("ce")[0].tobytes()
-    assert (abs(bundle.values("ce") - full.values("ce")) <= 2 * bundle.sampled.half["ce"] + 1e-4).all()
+    holds(bundle, full, **GOAL)
 
 
 def test_an_origin_beside_the_grid_is_no_cell(problem):
@@ -127,7 +137,7 @@ def test_an_origin_beside_the_grid_is_no_cell(problem):
     found = ls.evaluate(problem, directions, ls.Grid1D(x=(0.1, 1, 8)), **GOAL)
     full = plainly(problem, directions, ls.Grid1D(x=(0.1, 1, 8)))
     assert found.origin["ce"][0] == pytest.approx(full.origin["ce"][0], rel=1e-5)
-    assert (abs(found.values("ce") - full.values("ce")) <= 2 * found.sampled.half["ce"] + 1e-4).all()
+    holds(found, full, **GOAL)
 
 
 def test_the_order_of_evaluation_and_the_file_make_no_difference(problem, plane, tmp_path):
@@ -190,12 +200,9 @@ def test_less_error_refines_the_same_file(problem, plane, truth, tmp_path):
     rough = ls.evaluate(measured, plane, PLANE, out=out, rel_error=0.15, abs_error=0.05)
     counted.examples = 0
     fine = ls.evaluate(measured, plane, PLANE, out=out, rel_error=0.04, abs_error=0.02)
-    assert counted.examples < fine.attrs["evaluated"] - rough.attrs["evaluated"] + 6 * 3594, "but for the start"
+    assert counted.examples < fine.attrs["evaluated"] - rough.attrs["evaluated"] + 15 * 3594, "but for the start"
     assert (fine.sampled.n_examples >= rough.sampled.n_examples).all()
-    for term in fine.terms:
-        wanted = np.maximum(0.04 * abs(fine.values(term)), 0.02)
-        assert (fine.sampled.sampling_sem[term] <= wanted * (1 + 1e-9)).all()
-        assert (abs(fine.values(term) - truth.values(term)) <= 2 * fine.sampled.half[term] + 1e-4).all()
+    holds(fine, truth, rel_error=0.04, abs_error=0.02)
 
 
 def test_a_wider_and_denser_grid_refines_the_same_file(problem, plane, tmp_path):
@@ -203,9 +210,7 @@ def test_a_wider_and_denser_grid_refines_the_same_file(problem, plane, tmp_path)
     first = ls.evaluate(problem, plane, PLANE, out=out, rel_error=0.1, abs_error=0.05)
     found = ls.evaluate(problem, plane, wide, out=out, rel_error=0.1, abs_error=0.05)
     assert (found.sampled.n_examples[::2, 4:13] >= first.sampled.n_examples).all()
-    full = plainly(problem, plane, wide)
-    for term in found.terms:
-        assert (abs(found.values(term) - full.values(term)) <= 2 * found.sampled.half[term] + 1e-4).all()
+    holds(found, plainly(problem, plane, wide), rel_error=0.1, abs_error=0.05)
 
 
 def test_a_refinement_that_is_broken_off_goes_on(problem, plane, tmp_path):
@@ -318,7 +323,7 @@ def test_tokens_are_averaged_over_tokens():
     directions = ls.directions.random(net, n=1, seed=0)
     found = ls.evaluate(measured, directions, ls.Grid1D((-1, 1, 9)), rel_error=0.02)
     full = plainly(measured, directions, ls.Grid1D((-1, 1, 9)))
-    assert (abs(found.values("token") - full.values("token")) <= 2 * found.sampled.half["token"] + 1e-5).all()
+    holds(found, full, rel_error=0.02)
     everywhere = found.sampled.n_examples == 800
     assert found.values("token")[everywhere] == pytest.approx(full.values("token")[everywhere], rel=1e-5)
 
@@ -345,7 +350,7 @@ def test_a_data_set_behind_a_loader_is_read_once_and_sampled(problem):
     measured = ls.Problem(problem.model, objective, loader)
     found = ls.evaluate(measured, directions, ls.Grid1D((-1, 1, 9)), **GOAL)
     full = plainly(measured, directions, ls.Grid1D((-1, 1, 9)))
-    assert (abs(found.values("ce") - full.values("ce")) <= 2 * found.sampled.half["ce"] + 1e-4).all()
+    holds(found, full, **GOAL)
 
 
 # What is refused
@@ -362,7 +367,7 @@ def test_what_does_not_go_with_samples_is_refused(problem, plane, tmp_path, monk
         with pytest.raises(ValueError, match=said):
             ls.evaluate(problem, plane, PLANE, out=out, **options)
     with pytest.raises(ValueError, match=r"for planes, lines and bundles of lines. Got a Path"):
-        ls.evaluate(problem, plane, ls.Path([(0, 0), (1, 1)]), rel_error=0.1)
+        ls.evaluate(problem, plane, ls.Path([0, 1], [(0, 0), (1, 1)]), rel_error=0.1)
     ls.evaluate(problem, plane, ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=out)
     with pytest.raises(ValueError, match=r"holds a full surface. Got a call for a sampled one: write to another file"):
         ls.evaluate(problem, plane, ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=out, rel_error=0.1)
