@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import zlib
@@ -24,6 +25,8 @@ from landscape.progress import bar
 from landscape.results import DONE, NOT_FINITE, Array, Surface
 from landscape.sample_log import LogReader, SampleLog
 from landscape.sampling import Goal, Request, Sampler
+
+_LOG = logging.getLogger(__name__)
 
 _PATIENCE = 60.0
 """Seconds after which what another part was to measure is measured here."""
@@ -220,16 +223,30 @@ def _finishing(sampler: Sampler, cells: list[int], source: _Source) -> Iterator[
         wanted.difference_update(found)
         return found
 
+    planned = sampler.first_phase_done
     while wanted:
         before = sampler.evaluated
         for request in sampler.requests(cells):
             losses = source.losses(request, shared=not sampler.first_phase_done)
             if losses is not None:
                 sampler.give(request, dict(zip(sampler.setup.terms, losses, strict=True)))
+            if sampler.first_phase_done and not planned:
+                planned = True
+                _say(sampler)
             yield from newly()
         yield from newly()
         if wanted and sampler.evaluated == before:
             source.wait()
+
+
+def _say(sampler: Sampler) -> None:
+    """How much is to come, once the first phase has shown it."""
+    _, level, first, costs = sampler.first_phase.step
+    setup = sampler.setup
+    expected, all_ = min(costs, default=0.0), setup.population * setup.cells
+    anchors = f"{len(setup.grid_of(level).ravel())} anchors on {first:,} examples" if level else "no anchors"
+    size = 4e-6 * expected * (1 + len(setup.terms))
+    _LOG.info("%s; about %.2g %% of all evaluations, samples of %.0f MB", anchors, 100 * expected / all_, size)
 
 
 def _take(surface: Surface, index: tuple[int, ...], sampler: Sampler, cell: int) -> None:

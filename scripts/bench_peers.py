@@ -1,7 +1,8 @@
 """The public tools for loss surfaces, at the same work as ours: ``pip install loss-landscapes landscaper``.
 
 Each is called as its documentation does, with a function that evaluates all batches; one that is not installed is said
-to be so. Filter-normalised directions are ours, where a tool takes any: what is timed is the walk over the cells.
+to be so. What is timed is the walk over the cells, along directions of the tool's own kind: ``filter_normalize_`` of
+loss-landscapes divides by zero at a parameter that is zero, as a new norm's bias is, so that the model's norm is taken.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def loss_landscapes(bench: Any) -> Timed:
             return mean(bench, wrapped.forward)
 
     model = copy.deepcopy(bench.model)
-    return lambda: bench.timed(lambda: random_plane(model, Everything(), 1, STEPS, "filter", True)) / STEPS**2
+    return lambda: bench.timed(lambda: random_plane(model, Everything(), 1, STEPS, "model", True)) / STEPS**2
 
 
 def landscaper(bench: Any) -> Timed:
@@ -60,7 +61,8 @@ def mean(bench: Any, network: Callable[[torch.Tensor], torch.Tensor]) -> float:
     return float(sum(losses)) / len(bench.data[0])
 
 
-def _installed() -> dict[str, Callable[[Any], Timed]]:
+def installed() -> dict[str, Callable[[Any], Timed]]:
+    """Those that can be imported."""
     found = {}
     for name, module, make in (
         ("loss-landscapes", "loss_landscapes", loss_landscapes),
@@ -72,7 +74,3 @@ def _installed() -> dict[str, Callable[[Any], Timed]]:
         except ImportError as error:
             print(f"{name} is left out ({error}): pip install {name}", file=sys.stderr)
     return found
-
-
-PEERS = _installed()
-"""Those that are installed."""

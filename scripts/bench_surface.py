@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bench_networks import GPT, PEAKS, flops, mlp, resnet20
-from bench_peers import PEERS
+from bench_peers import installed
 from stamped import ROOT, stamped
 from torch import nn
 
@@ -192,7 +192,7 @@ def measure(name: str, device: torch.device, repeats: int, quick: bool) -> dict[
         check_twin(bench)
         ways["folded by hand"] = bench.twins()
     if with_norms:
-        ways |= {peer: peers(bench) for peer, peers in PEERS.items()}
+        ways |= {peer: peers(bench) for peer, peers in installed().items()}
     bench.bare()
     rounds = []
     for _ in range(repeats):

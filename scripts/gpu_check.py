@@ -4,6 +4,7 @@
 2. Agreement with the CPU in float32 (TF32 off): a surface, and 50 steps of DOT.
 3. The digits study, trained and measured there.
 4. Times, as ratios to the CPU of the same machine measured in the same run.
+5. ResNet-20 on 50,000 images: cells of a surface beside the bare loop, and the share of the device's peak.
 
 Writes figures/gpu/<device>.json with command, commit, versions and machine; exit status 1 where something fails.
 """
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_surface
 import torch
 from stamped import stamped
 
@@ -52,6 +54,7 @@ def main() -> int:
         "agreement": agreement(device),
         "study": digits_study(device, "digits-quick" if small else "digits"),
         "times": times(device, small),
+        "surface": bench_surface.gpu(device, 64 if small else 50_000),
     }
     found["holds"] = found["agreement"]["holds"] and found["tests"] in ("passed", "left out")
     found = stamped(device, found)

@@ -234,6 +234,45 @@ def test_extending_takes_what_is_there(call: Call) -> None:
     assert not Path("o.h5").exists()
 
 
+def test_samples_by_the_command_line(call: Call) -> None:
+    for options, goal in [
+        ("--rel-error 20%", {"rel_error": 0.2, "abs_error": None}),
+        ("--rel-error 0.2 --abs-error 0.01", {"rel_error": 0.2, "abs_error": 0.01}),
+        ("--rel-error 20% --abs-error ce=0.01", {"rel_error": 0.2, "abs_error": {"ce": 0.01}}),
+        ("--preview", {"rel_error": 0.1, "abs_error": None}),
+    ]:
+        out = f"{len(names())}.h5"
+        said = call(f"{GRID} {options} -o {out}")
+        assert said.status == 0, said.err
+        found = loaded(out)
+        assert found.attrs["goal"] == goal
+        assert found.sampled is not None
+        expected = ls.evaluate(problem(), draw(), PLANE, **goal)
+        assert found.values("ce").tobytes() == expected.values("ce").tobytes()
+    samples = json.loads(call(f"info {out} --json").out)["samples"]
+    assert samples["examples a cell"]["most"] == found.attrs["n_examples"]
+    assert samples["kept bytes"] > 0
+    assert call(f"{GRID} --rel-error 30% --keep-samples no -o dropped.h5").status == 0
+    assert json.loads(call("info dropped.h5 --json").out)["samples"]["kept bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--rel-error 0", "--rel-error must be between 0 and 100%, such as 1% or 0.01. Got 0."),
+        ("--rel-error much", "--rel-error must be between 0 and 100%"),
+        ("--rel-error 120%", "--rel-error must be between 0 and 100%"),
+        ("--rel-error 1% --preview", "--preview is --rel-error 10%. Got --rel-error 1% too"),
+        ("--abs-error ce=", "--abs-error must be a number, or such as ce=0.001 error=0.01, above 0. Got ce=."),
+        ("--abs-error -1", "--abs-error"),
+        ("--abs-error 1 ce=2", "--abs-error must be a number, or such as"),
+    ],
+)
+def test_errors_that_nobody_can_reach_are_wrong_usage(options: str, said: str, call: Call) -> None:
+    assert_one_line(call(f"{GRID} {options} -o s.h5"), 2, said)
+    assert names() == set()
+
+
 def test_an_objective_that_differs_is_refused_unless_allowed(call: Call) -> None:
     noisy = f"surface --problem my_surface:noisy {GRID} -o s.h5"
     refused = "objective must give the same values for the same weights and data"

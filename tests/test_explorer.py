@@ -54,7 +54,7 @@ def test_the_pointer_reads_coordinates_value_and_error():
     one = plane(low=0.02, high=8.0)
     text = explore({"CE": one}, term="ce").data[0].text
     value, error = one.values("ce")[3, 1], one.sem("ce")[3, 1]
-    assert text[3][1] == f"x = -0.6<br>y = 2<br>ce = {value:.4g}<br>standard error = {error:.2g}"
+    assert text[3][1] == f"x = -0.6<br>y = 2<br>ce = {value:.4g} ± {1.96 * error:.2g}"
 
 
 def test_missing_cells_are_holes_and_counted():

@@ -291,6 +291,20 @@ def test_a_worker_that_dies_is_started_again(here: Path, plain: dict[str, Any]) 
     assert starts == ["xx", "xx"], "once again was enough: nobody waited at the address of a dead one"
 
 
+def test_workers_share_the_samples(here: Path, server: Server) -> None:
+    sampled = f"{PLANE} --rel-error 20% --abs-error 0.05"
+    assert server.run(f"{sampled} -o alone.h5", here).status == 0
+    done = finished([PROGRAM, *as_arguments(sampled), "-o", "s.h5", "--workers", "2"], here)
+    assert done.returncode == 0, done.stderr
+    alone, shared = ls.load(here / "alone.h5"), ls.load(here / "s.h5")
+    assert isinstance(alone, ls.Surface)
+    assert isinstance(shared, ls.Surface)
+    assert shared.values("ce").tobytes() == alone.values("ce").tobytes()
+    assert names(here) == {"alone.h5", "s.h5"}
+    finer = finished([PROGRAM, *as_arguments(PLANE), "--rel-error", "5%", "-o", "s.h5"], here)
+    assert finer.returncode == 0, finer.stderr
+
+
 @pytest.fixture(scope="module")
 def always_failing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """What workers say that fail at each attempt."""

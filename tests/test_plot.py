@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -12,8 +13,8 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 
 from landscape import plot
-from landscape.plot import _axis, _style
-from landscape.results import DONE, NOT_FINITE, PENDING, Conflict, Surface
+from landscape.plot import _axis, _caption, _style
+from landscape.results import DONE, NOT_FINITE, PENDING, Conflict, Sampled, Surface
 
 METHODS = ("CE", "KD+SGD", "KD+DOT")
 
@@ -91,10 +92,70 @@ def test_curves_have_a_band_that_holds_the_middle_of_the_curves():
     assert "10-90 %" in ax.get_legend().get_title().get_text()
 
 
-def test_curves_of_a_line_have_no_band():
-    ax = plot.curves(surface([3.0, 1.0, 2.0], dims=("x",)), term="ce").axes[0]
-    assert not ax.collections
-    np.testing.assert_array_equal(line(ax, "1 direction").get_ydata(), [3.0, 1.0, 2.0])
+def test_the_band_of_a_single_curve_is_its_interval():
+    line = surface([1.0, 3.0, 2.0], dims=("x",))
+    figure = plot.curves(line, term="ce")
+    ax = figure.axes[0]
+    corners = ax.collections[0].get_paths()[0].vertices
+    for x, mean in zip(line.x, [1.0, 3.0, 2.0], strict=True):
+        at = corners[np.isclose(corners[:, 0], x), 1]
+        assert at.min() == pytest.approx(mean - 1.96 * 0.1 * mean)
+        assert at.max() == pytest.approx(mean + 1.96 * 0.1 * mean)
+    assert ax.get_legend().get_title().get_text() == "line: mean; band: 95 % interval"
+    half = {"ce": np.array([0.5, 0.25, 0.125])}
+    sampled = replace(line, sampled=Sampled(np.full(3, 7), half, half, half), attrs=SAMPLED | {"n_examples": 70})
+    figure = plot.curves(sampled, term="ce")
+    corners = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert corners[np.isclose(corners[:, 0], 0), 1].max() == pytest.approx(3.25)
+    said = "Each cell from a sample of the examples, to a standard error of 2 % of the mean or 0.01 (ce); 10.00% of all"
+    assert " ".join(figure.get_supxlabel().split()) == f"{said} were evaluated."
+
+
+SAMPLED = {"normalize": "filter", "goal": {"rel_error": 0.02, "abs_error": {"ce": 0.01}}}
+
+
+def sampled_plane():
+    one = plane()
+    counts = np.arange(35).reshape(5, 7) * 10 + 10
+    sem = {"ce": one.values("ce") * np.linspace(0, 0.02, 35).reshape(5, 7)}
+    found = Sampled(counts, sem, {"ce": 2 * sem["ce"]}, sem)
+    return replace(one, sampled=found, attrs=SAMPLED | {"n_examples": 1000})
+
+
+def test_error_maps_the_error_of_sampling_and_the_examples():
+    one = sampled_plane()
+    one.status[0, 0] = PENDING
+    figure = plot.error(one, term="ce")
+    left, right = figure.axes[:2]
+    shown = np.ma.filled(left.collections[0].get_array(), np.nan)
+    expected = 100 * np.linspace(0, 0.02, 35).reshape(5, 7)
+    expected[0, 0] = np.nan
+    np.testing.assert_allclose(shown.reshape(5, 7), expected)
+    examples = np.ma.filled(right.collections[0].get_array(), np.nan).reshape(5, 7)
+    assert np.isnan(examples[0, 0])
+    np.testing.assert_array_equal(examples.ravel()[1:], one.sampled.n_examples.ravel()[1:])
+    assert isinstance(right.collections[0].norm, LogNorm)
+    assert figure.axes[2].get_ylabel() == "standard error of sampling, % of ce"
+
+
+def test_error_of_a_full_surface_is_that_over_the_examples():
+    figure = plot.error({"a": plane(), "b": plane(1)}, term="ce")
+    np.testing.assert_allclose(figure.axes[0].collections[0].get_array(), 10.0)
+    assert figure.axes[-1].get_ylabel() == "standard error over the examples, % of ce"
+    assert figure.get_supxlabel() == ""
+
+
+def test_captions_say_how_exact_a_surface_is():
+    one = sampled_plane()
+    text = "Each cell from a sample of the examples, to a standard error of 2 % of the mean or 0.01 (ce); 18.00% of all"
+    assert _caption.caption([one, one]) == f"{text} were evaluated."
+    assert " ".join(plot.contour(one, term="ce").get_supxlabel().split()) == f"{text} were evaluated."
+    errors = {"origin": {"ce": 1e-4, "kd": 2e-4}, "corners": {"ce": 0.05, "kd": 0.01}}
+    low = replace(plane(), attrs={"precision": "bf16", "errors": errors})
+    said = "Computed in bf16: relative error 2.0e-04 at the origin, 5.0e-02 at the corners."
+    assert _caption.caption([low]) == said
+    exact = replace(plane(), attrs={"precision": "float32", "errors": errors})
+    assert _caption.caption([exact, plane()]) == ""
 
 
 @pytest.mark.parametrize("gap", ["inf", "pending"])

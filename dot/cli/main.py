@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     speaks = "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"  # under torchrun one for all
-    logging.getLogger("dot").setLevel(logging.INFO if speaks else logging.WARNING)
+    for package in ("dot", "landscape"):
+        logging.getLogger(package).setLevel(logging.INFO if speaks else logging.WARNING)
     try:
         reply = module.run(options)
         if speaks:

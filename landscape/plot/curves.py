@@ -21,8 +21,8 @@ _LOW, _HIGH = 0.1, 0.9
 def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: str, ax: Axes | None = None) -> Figure:
     """Mean of a term along lines, with the band that holds the middle 80 % of the curves.
 
-    A curve is one direction of one seed; the legend counts both. The band of a single curve is the 95 % interval of its
-    means, from the examples. Where a curve has no finite value the mean is left
+    A curve is one direction of one seed; the legend counts both. Where every method has a single
+    curve, the band is the 95 % interval of its means. Where a curve has no finite value the mean is left
     open and a cross at the upper edge says so: a mean of the others would look flatter than the surface is. The y axis
     is logarithmic where the means span a factor of 30 or more.
 
@@ -42,8 +42,8 @@ def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: 
     alone = ax is None
     if ax is None:
         ax = Figure(figsize=(WIDTH, 4.0), layout="constrained").subplots()
-    means = [_draw(ax, name, methods[name], term, look) for name, look in looks(methods).items()]
     single = all(sum(len(np.atleast_2d(s.status)) for s in seeds) == 1 for seeds in methods.values())
+    means = [_draw(ax, name, methods[name], term, look, single) for name, look in looks(methods).items()]
     if is_wide(np.concatenate(means)):
         ax.set_yscale("log")
     _mark_gaps(ax, methods, means)
@@ -72,7 +72,7 @@ def _seeds(name: str, value: Surface | Sequence[Surface], term: str) -> list[Sur
     return seeds
 
 
-def _draw(ax: Axes, name: str, seeds: Sequence[Surface], term: str, look: Look) -> Array:
+def _draw(ax: Axes, name: str, seeds: Sequence[Surface], term: str, look: Look, single: bool) -> Array:
     rows = np.concatenate([np.atleast_2d(measured(surface, term)) for surface in seeds])
     mean, low, high = _bands.band(rows, _LOW, _HIGH)
     label = f"{count(len(rows) // len(seeds), 'direction')}, {count(len(seeds), 'seed')}"
@@ -88,10 +88,11 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Surface], term: str, look: Look) 
         linewidth=1.6,
         label=f"{name}: {label}" if name else label,
     )
-    if len(rows) == 1:
+    if single:
         half = np.ravel(seeds[0].half_width(term))
         low, high = mean - half, mean + half
-    ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
+    if single or len(rows) > 1:
+        ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     return mean
 
 
