@@ -107,8 +107,10 @@ def test_the_band_of_a_single_curve_is_its_interval():
     figure = plot.curves(sampled, term="ce")
     corners = figure.axes[0].collections[0].get_paths()[0].vertices
     assert corners[np.isclose(corners[:, 0], 0), 1].max() == pytest.approx(3.25)
-    said = "Each cell from a sample of the examples, to a standard error of 2 % of the mean or 0.01 (ce); 10.00% of all"
-    assert " ".join(figure.get_supxlabel().split()) == f"{said} were evaluated."
+    said = (
+        "Each cell from a sample of the examples, to a standard error of 2 % of the mean, or of 0.01 (ce) where that is"
+    )
+    assert " ".join(figure.get_supxlabel().split()) == f"{said} more; 10 % of all evaluations."
 
 
 SAMPLED = {"normalize": "filter", "goal": {"rel_error": 0.02, "abs_error": {"ce": 0.01}}}
@@ -147,9 +149,12 @@ def test_error_of_a_full_surface_is_that_over_the_examples():
 
 def test_captions_say_how_exact_a_surface_is():
     one = sampled_plane()
-    text = "Each cell from a sample of the examples, to a standard error of 2 % of the mean or 0.01 (ce); 18.00% of all"
-    assert _caption.caption([one, one]) == f"{text} were evaluated."
-    assert " ".join(plot.contour(one, term="ce").get_supxlabel().split()) == f"{text} were evaluated."
+    text = (
+        "Each cell from a sample of the examples, to a standard error of 2 % of the mean, or of 0.01 (ce) where that is"
+    )
+    text += " more; 18 % of all evaluations."
+    assert _caption.caption([one, one]) == text
+    assert " ".join(plot.contour(one, term="ce").get_supxlabel().split()) == text
     errors = {"origin": {"ce": 1e-4, "kd": 2e-4}, "corners": {"ce": 0.05, "kd": 0.01}}
     low = replace(plane(), attrs={"precision": "bf16", "errors": errors})
     said = "Computed in bf16: relative error 2.0e-04 at the origin, 5.0e-02 at the corners."

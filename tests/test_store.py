@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import HazardNet, batched, images, objective
+from plain import evaluate
 from torch import nn
 
 import landscape as ls
@@ -222,7 +223,7 @@ def test_an_array_is_at_its_full_size_from_the_first_row_on(tmp_path):
 
     p = problem(objective=watching)
     ls.evaluate(p, ls.directions.random(p.model), ls.Grid2D(x=(-1, 1, 5), y=(-1, 1, 7)), out=path)
-    assert len(sizes) > 50
+    assert len(sizes) >= 34, "each cell but the origin"
     assert set(sizes) == {path.stat().st_size}
 
 
@@ -586,7 +587,7 @@ def hold(path: str) -> None:
 
     torch.manual_seed(3)
     p = ls.Problem(nn.Linear(3, 2), staying, [torch.arange(4.0)])
-    ls.evaluate(p, ls.directions.random(p.model), PLANE, out=path)
+    evaluate(p, ls.directions.random(p.model), PLANE, out=path)
 
 
 def test_a_second_writer_is_refused_while_the_first_goes_on(tmp_path):
@@ -602,8 +603,8 @@ def test_a_second_writer_is_refused_while_the_first_goes_on(tmp_path):
         with pytest.raises(
             OSError, match=r"s\.h5 must have one writer\. Another process writes it: wait for it to end"
         ):
-            ls.evaluate(p, directions, PLANE, out=path)
+            evaluate(p, directions, PLANE, out=path)
         first.communicate("")
     assert first.returncode == 0
     assert ls.load(path).complete
-    assert_equal(ls.evaluate(p, directions, PLANE, out=path), ls.load(path))
+    assert_equal(evaluate(p, directions, PLANE, out=path), ls.load(path))

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from landscape.results import PENDING, Surface
 
-_LETTERS = 17.0
-"""That fit into an inch of a line."""
+_LETTERS, _LINE = 19.0, 0.16
+"""Letters that fit into an inch, and the height of a line in inches."""
 
 
 def caption(surfaces: Iterable[Surface]) -> str:
@@ -24,9 +24,10 @@ def caption(surfaces: Iterable[Surface]) -> str:
 
 
 def write_under(figure: Figure, text: str) -> None:
-    """Put a caption under a figure, in lines that fit its width."""
+    """Put a caption under a figure, in lines that fit its width, for which it grows."""
     if text:
         lines = textwrap.wrap(text, max(30, int(_LETTERS * figure.get_figwidth())))
+        figure.set_figheight(figure.get_figheight() + _LINE * (len(lines) + 0.5))
         figure.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")
 
 
@@ -36,15 +37,17 @@ def _sample(surface: Surface) -> str:
     done, n = surface.status != PENDING, surface.attrs["n_examples"]
     every = max(1, int(done.sum())) * (max(n.values()) if isinstance(n, dict) else n)
     share = surface.sampled.n_examples[done].sum() / every
-    goal = _goal(surface.attrs["goal"])
-    return f"Each cell from a sample of the examples, to a standard error of {goal}; {share:.2%} of all were evaluated."
+    to = f"to a standard error of {_goal(surface.attrs['goal'])}"
+    return f"Each cell from a sample of the examples, {to}; {100 * share:.2g} % of all evaluations."
 
 
 def _goal(goal: dict[str, Any]) -> str:
     relative, absolute = goal["rel_error"], goal["abs_error"]
     floors = absolute if isinstance(absolute, dict) else {"": absolute} if absolute else {}
     parts = [f"{100 * relative:.3g} % of the mean"] if relative else []
-    return " or ".join(parts + [f"{floor:.3g}" + (f" ({name})" if name else "") for name, floor in floors.items()])
+    texts = [f"{floor:.3g}" + (f" ({name})" if name else "") for name, floor in floors.items()]
+    parts += [", ".join(texts)] if texts else []
+    return ", or of ".join(parts) + (" where that is more" if len(parts) > 1 else "")
 
 
 def _precision(surface: Surface) -> str:
