@@ -164,12 +164,13 @@ class Preparation:
         second = walker.at(self._zero, again)
         _refuse_other_data(digest.hexdigest(), again.hexdigest())
         self._refuse_unsteady(origin, second)
-        errors = None
+        if not (self._low or self.one_by_one):
+            return Ready(plan, walker, self._digests(walker, digest.hexdigest()), origin)
+        kept, errors = self._kept(), None
         if self._low:
-            head = self._reader_of(self._kept().head, plan)
+            head = self._reader_of(kept.head, plan)
             errors = compare(self._walker(plan, head, exact=True), self._walker(plan, head), self.corners).errors
         if self.one_by_one:
-            kept = self._kept()
             plan = plan if plan.max_batch else replace(plan, max_batch=size_of(kept.head[0]))
             return self._with_kept(replace(plan, kept=True), kept, errors)
         return Ready(plan, walker, self._digests(walker, digest.hexdigest()), origin, errors)
@@ -200,7 +201,9 @@ class Preparation:
         """By shortcuts; None where they do not agree with the plain path, unless the plan is given."""
         kept = self._kept()
         _refuse_other_data(kept.sha256, self._unread(0).sha256())
-        plain = self._walker(replace(plan, path="plain"), self._reader_of(kept.head, plan), exact=True)
+        plain = self._walker(
+            replace(plan, path="plain", layout="as given"), self._reader_of(kept.head, plan), exact=True
+        )
         self._refuse_unsteady(self._finite(plain.at(self._zero)), plain.at(self._zero))
         plan = plan if given else self._proposed(plan, kept, plain.model)
         try:
@@ -217,6 +220,7 @@ class Preparation:
             return None
         if self._low:
             agreement = compare(plain, self._walker(plan, self._reader_of(kept.first, plan)), self.corners)
+        del plain  # a copy of the model
         if plan.kept or self.one_by_one:
             return self._with_kept(plan, kept, agreement.errors)
         walker = self._walker(plan, self._reader(plan.max_batch))

@@ -254,8 +254,10 @@ def _take(surface: Surface, index: tuple[int, ...], sampler: Sampler, cell: int)
     assert sampled is not None
     estimates, root = sampler.estimate(cell), math.sqrt(sampler.setup.population)
     for name, of in estimates.items():
-        surface.means[name][index] = of.mean
-        surface.sems[name][index] = math.hypot(of.sem, of.deviation / root)
+        known = (of.mean, math.hypot(of.sem, of.deviation / root))
+        surface.means[name][index], surface.sems[name][index] = (
+            surface.origin[name] if cell == sampler.setup.origin else known
+        )
         sampled.sampling_sem[name][index], sampled.half[name][index] = of.sem, of.half
         sampled.sem_diff[name][index] = math.hypot(of.sem, of.deviation_diff / root)
     sampled.n_examples[index] = sampler.samples.count(cell)

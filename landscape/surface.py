@@ -334,7 +334,8 @@ class _Work:
         goal = self.options.goal
         if goal is not None:
             measured |= {"goal": estimating.describes(goal)}
-            measured["session"] = estimating.session(measured, goal, self._axes, self.base)
+            words = measured | {"plan": self.plan.as_attr()}
+            measured["session"] = estimating.session(words, goal, self._axes, self.base)
         found = allocate(
             self.problem.device, self.directions, self.grid, self.plan, ready.origin, measured, sampled=goal is not None
         )

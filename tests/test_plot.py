@@ -103,7 +103,7 @@ def test_the_band_of_a_single_curve_is_its_interval():
         assert at.max() == pytest.approx(mean + 1.96 * 0.1 * mean)
     assert ax.get_legend().get_title().get_text() == "line: mean; band: 95 % interval"
     half = {"ce": np.array([0.5, 0.25, 0.125])}
-    sampled = replace(line, sampled=Sampled(np.full(3, 7), half, half, half), attrs=SAMPLED | {"n_examples": 70})
+    sampled = replace(line, sampled=Sampled(np.full(3, 7), half, half, half), attrs=SAMPLED | {"population": 70})
     figure = plot.curves(sampled, term="ce")
     corners = figure.axes[0].collections[0].get_paths()[0].vertices
     assert corners[np.isclose(corners[:, 0], 0), 1].max() == pytest.approx(3.25)
@@ -121,7 +121,7 @@ def sampled_plane():
     counts = np.arange(35).reshape(5, 7) * 10 + 10
     sem = {"ce": one.values("ce") * np.linspace(0, 0.02, 35).reshape(5, 7)}
     found = Sampled(counts, sem, {"ce": 2 * sem["ce"]}, sem)
-    return replace(one, sampled=found, attrs=SAMPLED | {"n_examples": 1000})
+    return replace(one, sampled=found, attrs=SAMPLED | {"population": 1000})
 
 
 def test_error_maps_the_error_of_sampling_and_the_examples():

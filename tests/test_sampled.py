@@ -402,6 +402,8 @@ def test_a_sampled_surface_comes_back_as_it_was(problem, plane, tmp_path):
     again = ls.load(tmp_path / "s.h5")
     assert bits(again) == bits(found)
     assert again.attrs["goal"] == GOAL
+    assert found.values("ce")[4, 4] == found.origin["ce"][0]
+    assert not wholeness.faults(tmp_path / "s.h5")
     said = store.describe(tmp_path / "s.h5")
     assert json.dumps(said)
     samples = store.load_samples(tmp_path / "s.h5")

@@ -34,9 +34,8 @@ def write_under(figure: Figure, text: str) -> None:
 def _sample(surface: Surface) -> str:
     if surface.sampled is None:
         return ""
-    done, n = surface.status != PENDING, surface.attrs["n_examples"]
-    every = max(1, int(done.sum())) * (max(n.values()) if isinstance(n, dict) else n)
-    share = surface.sampled.n_examples[done].sum() / every
+    done = surface.status != PENDING
+    share = surface.sampled.n_examples[done].sum() / max(1, surface.attrs["population"] * int(done.sum()))
     to = f"to a standard error of {_goal(surface.attrs['goal'])}"
     return f"Each cell from a sample of the examples, {to}; {100 * share:.2g} % of all evaluations."
 
