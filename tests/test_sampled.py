@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import landscape as ls
-from landscape import store
+from landscape import store, wholeness
 from landscape.results import DONE, NOT_FINITE
 from landscape.sample_log import log_path
 
