@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape import conflict_file
 from landscape.directions import Directions, files
 from landscape.hdf5 import (
     check_names,
@@ -49,7 +50,7 @@ def load(path: str | Path) -> Surface | Conflict:
     with reading(path) as file:
         schema = _schema(file, path)
         try:
-            return _read_surface(file) if schema == SURFACE else _read_conflict(file)
+            return _read_surface(file) if schema == SURFACE else conflict_file.read(file)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} must hold a whole {schema}. Got a file with a part missing: {error}.") from error
 
@@ -109,9 +110,9 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
 
     def write(file: h5py.File) -> None:
         write_attrs(file, conflict.attrs | {"schema": CONFLICT, "schema_version": VERSION})
-        _write_conflict(file, conflict)
+        conflict_file.write(file, conflict)
         for name, group in conflict.groups.items():
-            _write_conflict(file.create_group(name), group)
+            conflict_file.write(file.create_group(name), group)
         file.attrs["groups"] = json.dumps(list(conflict.groups))
 
     write_new(path, write)
@@ -174,47 +175,6 @@ class SurfaceWriter:
         self._written = time.monotonic()
 
 
-def describe(path: str | Path) -> dict[str, Any]:
-    """What a file of this package holds, ready for JSON: its schema, attributes, axes and how much of it is done.
-
-    Raises:
-        FileNotFoundError, ValueError: As `load`.
-    """
-    if is_directions(path):
-        return _describe_directions(files.load(path))
-    found = load(path)
-    body: dict[str, Any]
-    if isinstance(found, Surface):
-        body = {
-            "schema": SURFACE,
-            "dims": dict(zip(found.dims, found.status.shape, strict=True)),
-            "x": [float(found.x[0]), float(found.x[-1])],
-            "y": None if found.y is None else [float(found.y[0]), float(found.y[-1])],
-            "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
-            "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
-            **({} if found.sampled is None else {"samples": _describe_samples(found.sampled, load_samples(path))}),
-        }
-    else:
-        body = {
-            "schema": CONFLICT,
-            "terms": list(found.terms),
-            "records": {"steps": len(found.step)} | {name: len(g.step) for name, g in found.groups.items()},
-            "layers": list(found.layers),
-            "fraction_negative": found.fraction_negative,
-        }
-    return body | {"attributes": found.attrs}
-
-
-def _describe_samples(sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    counts = sampled.n_examples
-    errors = {name: float(np.nanmax(sem, initial=0.0)) for name, sem in sampled.sampling_sem.items()}
-    return {
-        "examples a cell": {"least": int(counts.min()), "median": float(np.median(counts)), "most": int(counts.max())},
-        "largest sampling error": errors,
-        "kept bytes": sum(array.nbytes for array in samples.values()),
-    }
-
-
 def is_directions(path: str | Path) -> bool:
     """Whether a file holds directions alone, as `landscape.directions.save` wrote them.
 
@@ -223,18 +183,6 @@ def is_directions(path: str | Path) -> bool:
     """
     with reading(path) as file:
         return bool(file.attrs.get("schema") == files.SCHEMA)
-
-
-def _describe_directions(found: Directions) -> dict[str, Any]:
-    return {
-        "schema": files.SCHEMA,
-        "kind": found.kind,
-        "directions": len(found),
-        "tensors": {name: list(tensor.shape) for name, tensor in found.axes[0].items()},
-        "points": {name: points.tolist() for name, points in found.points.items()},
-        "explained": list(found.explained),
-        "attributes": {"normalize": found.normalize, "ignore": found.ignore, "seed": found.seed},
-    }
 
 
 def _schema(file: h5py.File, path: str | Path) -> str:
@@ -333,61 +281,4 @@ def _read_directions(file: h5py.File, surface: Surface) -> Directions:
         kind=surface.attrs.get("kind", "random"),
         points={name: dataset[()] for name, dataset in file["points"].items()} if "points" in file else {},
         explained=tuple(surface.attrs.get("explained", ())),
-    )
-
-
-def _write_conflict(group: h5py.Group, conflict: Conflict) -> None:
-    group.attrs["terms"] = json.dumps(list(conflict.terms))
-    write_scale(group, "step", conflict.step, "training step or batch", "1")
-    names = np.array(conflict.layers, dtype=h5py.string_dtype())
-    write_scale(group, "layer", names, "module that owns the parameters", "1")
-    for name, values in _conflict_arrays(conflict).items():
-        write_labelled(group, name, values, ("step", "layer")[: values.ndim])
-
-
-def _conflict_arrays(conflict: Conflict) -> dict[str, Array]:
-    arrays = {
-        "cosine": conflict.cosine,
-        "consistent": conflict.consistent,
-        "layers/cosine": conflict.layer_cosine,
-        "layers/consistent": conflict.layer_consistent,
-    }
-    for prefix, norm, inconsistent in (
-        ("", conflict.norm, conflict.inconsistent),
-        ("layers/", conflict.layer_norm, conflict.layer_inconsistent),
-    ):
-        for term in conflict.terms:
-            arrays[f"{prefix}norm/{term}"] = norm[term]
-            arrays[f"{prefix}inconsistent/{term}"] = inconsistent[term]
-    return arrays
-
-
-def _read_conflict(file: h5py.File) -> Conflict:
-    attrs = read_attrs(file)
-    conflict = _read_conflict_group(file)
-    conflict.groups = {name: _read_conflict_group(file[name]) for name in attrs.pop("groups")}
-    del attrs["terms"]
-    conflict.attrs = attrs
-    return conflict
-
-
-def _read_conflict_group(group: h5py.Group) -> Conflict:
-    a, b = json.loads(group.attrs["terms"])
-    terms = (a, b)
-
-    def of_terms(name: str) -> dict[str, Array]:
-        return {term: group[f"{name}/{term}"][()] for term in terms}
-
-    return Conflict(
-        terms=terms,
-        step=group["step"][()],
-        layers=tuple(group["layer"].asstr()[()]),
-        cosine=group["cosine"][()],
-        norm=of_terms("norm"),
-        consistent=group["consistent"][()],
-        inconsistent=of_terms("inconsistent"),
-        layer_cosine=group["layers/cosine"][()],
-        layer_norm=of_terms("layers/norm"),
-        layer_consistent=group["layers/consistent"][()],
-        layer_inconsistent=of_terms("layers/inconsistent"),
     )

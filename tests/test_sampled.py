@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import landscape as ls
-from landscape import store, wholeness
+from landscape import describing, store, wholeness
 from landscape.results import DONE, NOT_FINITE
 from landscape.sample_log import log_path
 
@@ -404,7 +404,7 @@ def test_a_sampled_surface_comes_back_as_it_was(problem, plane, tmp_path):
     assert again.attrs["goal"] == GOAL
     assert found.values("ce")[4, 4] == found.origin["ce"][0]
     assert not wholeness.faults(tmp_path / "s.h5")
-    said = store.describe(tmp_path / "s.h5")
+    said = describing.describe(tmp_path / "s.h5")
     assert json.dumps(said)
     samples = store.load_samples(tmp_path / "s.h5")
     assert samples["0/values"].shape == (2, found.attrs["evaluated"])

@@ -21,7 +21,7 @@ from plain import evaluate
 from torch import nn
 
 import landscape as ls
-from landscape import store
+from landscape import describing, store
 from landscape.conflict import from_gram
 from landscape.directions import Directions
 from landscape.results import DONE, NOT_FINITE, PENDING
@@ -358,13 +358,13 @@ def test_what_a_file_holds_can_be_told_in_json(tmp_path):
     p = problem()
     ls.evaluate(p, ls.directions.random(p.model), PLANE, out=tmp_path / "s.h5")
     a_conflict().save(tmp_path / "c.h5")
-    told = json.loads(json.dumps(store.describe(tmp_path / "s.h5")))
+    told = json.loads(json.dumps(describing.describe(tmp_path / "s.h5")))
     assert told["dims"] == {"y": 5, "x": 3}
     assert (told["x"], told["y"]) == ([-1, 1], [-2, 2])
     assert told["cells"] == {"pending": 0, "done": 15, "not finite": 0}
     assert set(told["origin"]) == {"ce", "kd", "correct"}
     assert told["attributes"]["split"] == "test"
-    told = json.loads(json.dumps(store.describe(tmp_path / "c.h5")))
+    told = json.loads(json.dumps(describing.describe(tmp_path / "c.h5")))
     assert told["records"] == {"steps": 4, "momentum": 2}
     assert told["layers"] == ["conv", "norm", "head"]
 
@@ -423,7 +423,7 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(make, tmp_path):
         ls.load,
         store.load_surface,
         store.load_conflict,
-        store.describe,
+        describing.describe,
         lambda at: ls.evaluate(p, ls.directions.random(p.model), PLANE, out=at),
     ):
         with pytest.raises(ValueError, match=message):

@@ -31,10 +31,10 @@ class Options(Measured):
 def run(options: Options) -> Reply:
     """Run the verb."""
     import landscape as ls
-    from landscape import store
+    from landscape import describing
 
     problem, folder = find_problem(options)
     out = options.output or folder / "conflict-measured.h5"
     found = ls.conflict.measure(problem, options.terms, options.batches)
     found.save(out)
-    return Reply(f"{out}: {found!r}", store.describe(out))
+    return Reply(f"{out}: {found!r}", describing.describe(out))

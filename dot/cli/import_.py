@@ -35,8 +35,8 @@ class Options(Common):
 def run(options: Options) -> Reply:
     """Run the verb."""
     another_file(options.output, options.original)
-    from landscape import formats, store
+    from landscape import describing, formats, store
 
     surface = formats.read_original(options.original, split=options.split or None)
     store.create_surface(options.output, surface)
-    return Reply(f"{options.output}: {surface!r}", store.describe(options.output))
+    return Reply(f"{options.output}: {surface!r}", describing.describe(options.output))

@@ -86,9 +86,9 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
-    from landscape import store
+    from landscape import describing
 
-    return store.describe(path)
+    return describing.describe(path)
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

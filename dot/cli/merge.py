@@ -33,10 +33,10 @@ class Options(Common):
 def run(options: Options) -> Reply:
     """Run the verb."""
     import landscape as ls
-    from landscape import store
+    from landscape import describing
     from landscape.parts import whole_path
 
     at_least_one(options.parts, "part of a surface")
     out = options.output or whole_path(options.parts)
     surface = ls.merge(options.parts, out)
-    return Reply(f"{out}: {surface.status.size} cells from {len(options.parts)} parts", store.describe(out))
+    return Reply(f"{out}: {surface.status.size} cells from {len(options.parts)} parts", describing.describe(out))

@@ -95,7 +95,7 @@ def run(options: Options) -> Reply:
 def measure(options: Options) -> Reply:
     """Measure the part of this process; the first rank of torchrun merges them in the end."""
     import landscape as ls
-    from landscape import identity, parallel, store
+    from landscape import describing, identity, parallel, store
     from landscape.parts import Part, part_path
 
     problem, folder = find_problem(options)
@@ -132,7 +132,9 @@ def measure(options: Options) -> Reply:
         path, surface = whole, store.load_surface(whole)
     done = int((surface.status != 0).sum())
     origin = ", ".join(f"{name} {mean:.4g} ± {sem:.2g}" for name, (mean, sem) in surface.origin.items())
-    return Reply(f"{path}: {done} of {surface.status.size} cells done; at the origin {origin}", store.describe(path))
+    return Reply(
+        f"{path}: {done} of {surface.status.size} cells done; at the origin {origin}", describing.describe(path)
+    )
 
 
 def _relative(options: Options) -> float | None:

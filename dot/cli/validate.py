@@ -48,9 +48,9 @@ def _whole(path: Path) -> str:
     """``whole``, with what a surface still lacks to be finished."""
     if path.suffix != ".h5":
         return "whole"
-    from landscape import store
+    from landscape import describing
 
-    pending = store.describe(path).get("cells", {}).get("pending", 0)
+    pending = describing.describe(path).get("cells", {}).get("pending", 0)
     return f"whole so far, {pending} cells pending" if pending else "whole"
 
 

@@ -1,0 +1,68 @@
+"""What a file of this package holds, in words and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape import store
+from landscape.directions import Directions, files
+from landscape.results import Sampled, Surface
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a file of this package holds, ready for JSON: its schema, attributes, axes and how much of it is done.
+
+    Raises:
+        FileNotFoundError, ValueError: As `landscape.load`.
+    """
+    if store.is_directions(path):
+        return _describe_directions(files.load(path))
+    found = store.load(path)
+    body: dict[str, Any]
+    if isinstance(found, Surface):
+        body = {
+            "schema": store.SURFACE,
+            "dims": dict(zip(found.dims, found.status.shape, strict=True)),
+            "x": [float(found.x[0]), float(found.x[-1])],
+            "y": None if found.y is None else [float(found.y[0]), float(found.y[-1])],
+            "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
+            "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
+            **(
+                {} if found.sampled is None else {"samples": _describe_samples(found.sampled, store.load_samples(path))}
+            ),
+        }
+    else:
+        body = {
+            "schema": store.CONFLICT,
+            "terms": list(found.terms),
+            "records": {"steps": len(found.step)} | {name: len(g.step) for name, g in found.groups.items()},
+            "layers": list(found.layers),
+            "fraction_negative": found.fraction_negative,
+        }
+    return body | {"attributes": found.attrs}
+
+
+def _describe_samples(sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    counts = sampled.n_examples
+    errors = {name: float(np.nanmax(sem, initial=0.0)) for name, sem in sampled.sampling_sem.items()}
+    return {
+        "examples a cell": {"least": int(counts.min()), "median": float(np.median(counts)), "most": int(counts.max())},
+        "largest sampling error": errors,
+        "kept bytes": sum(array.nbytes for array in samples.values()),
+    }
+
+
+def _describe_directions(found: Directions) -> dict[str, Any]:
+    return {
+        "schema": files.SCHEMA,
+        "kind": found.kind,
+        "directions": len(found),
+        "tensors": {name: list(tensor.shape) for name, tensor in found.axes[0].items()},
+        "points": {name: points.tolist() for name, points in found.points.items()},
+        "explained": list(found.explained),
+        "attributes": {"normalize": found.normalize, "ignore": found.ignore, "seed": found.seed},
+    }
