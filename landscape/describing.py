@@ -51,6 +51,7 @@ def _describe_samples(sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dic
     errors = {name: float(np.nanmax(sem, initial=0.0)) for name, sem in sampled.sampling_sem.items()}
     return {
         "examples a cell": {"least": int(counts.min()), "median": float(np.median(counts)), "most": int(counts.max())},
+        "cells with all examples": int((counts == counts.max()).sum()),
         "largest sampling error": errors,
         "kept bytes": sum(array.nbytes for array in samples.values()),
     }

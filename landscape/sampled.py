@@ -52,8 +52,17 @@ def axes(surface: Surface) -> tuple[Array, ...]:
 
 
 def new(surface: Surface, ready: Ready, goal: Goal, *, keep: bool) -> list[Sampler]:
-    """A sampler of a plane or a line, or one for each line of a bundle."""
+    """A sampler of a plane or a line, or one for each line of a bundle.
+
+    Raises:
+        ValueError: The goal names a term that there is not.
+    """
     assert ready.losses is not None
+    unknown = set(goal.abs_error) - set(surface.means) if isinstance(goal.abs_error, Mapping) else set()
+    if unknown:
+        raise ValueError(
+            f"abs_error must name terms of the objective: {', '.join(surface.means)}. Got {', '.join(sorted(unknown))}."
+        )
     lines = len(surface.status) if surface.dims[0] == "direction" else 1
     examples = len(next(iter(ready.losses.values())).values)
     found = _labels(ready.examples, examples)

@@ -361,6 +361,7 @@ def test_what_does_not_go_with_samples_is_refused(problem, plane, tmp_path, monk
     for options, said in [
         ({"rel_error": -1}, "expected a positive rel_error"),
         ({"rel_error": float("nan")}, "expected a positive rel_error"),
+        ({"abs_error": {"eror": 0.1}}, "abs_error must name terms of the objective: ce, error. Got eror"),
         ({"rel_error": 0.1, "data_shard": "0/2"}, "choose the examples themselves. Got reuse or data_shard"),
         ({"rel_error": 0.1, "reuse": plainly(problem, plane, PLANE)}, "choose the examples themselves"),
     ]:
