@@ -32,7 +32,9 @@ def describe(path: str | Path) -> dict[str, Any]:
             "origin": {name: {"mean": mean, "sem": sem} for name, (mean, sem) in found.origin.items()},
             "cells": {name: int((found.status == i).sum()) for i, name in enumerate(("pending", "done", "not finite"))},
             **(
-                {} if found.sampled is None else {"samples": _describe_samples(found.sampled, store.load_samples(path))}
+                {}
+                if found.sampled is None
+                else {"samples": _describe_samples(found, found.sampled, store.load_samples(path))}
             ),
         }
     else:
@@ -46,12 +48,12 @@ def describe(path: str | Path) -> dict[str, Any]:
     return body | {"attributes": found.attrs}
 
 
-def _describe_samples(sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _describe_samples(surface: Surface, sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
     counts = sampled.n_examples
     errors = {name: float(np.nanmax(sem, initial=0.0)) for name, sem in sampled.sampling_sem.items()}
     return {
         "examples a cell": {"least": int(counts.min()), "median": float(np.median(counts)), "most": int(counts.max())},
-        "cells with all examples": int((counts == counts.max()).sum()),
+        "cells with all examples": int((counts == surface.attrs["population"]).sum()),
         "largest sampling error": errors,
         "kept bytes": sum(array.nbytes for array in samples.values()),
     }

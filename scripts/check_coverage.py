@@ -9,7 +9,7 @@ binomial test; cells whose examples were all evaluated are left out), and be at 
 asks: as the 0.95 quantile of the true errors, each in units of its half width. Exit status 1 where one of them fails.
 
 With ``--run`` the problem is that of a trained network on its own training images: of a plane of 25 x 25 the anchors
-and some other cells are evaluated on 10,000 of them first. ``--cost`` prints instead how many examples a cell needs at
+and some other cells are evaluated on 5,000 of them first. ``--cost`` prints instead how many examples a cell needs at
 1 %, by what its estimate rests on.
 """
 
@@ -161,7 +161,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
-def of_run(run: str, points: int = 25, images: int = 10_000, others: int = 24) -> Problem:
+def of_run(run: str, points: int = 25, images: int = 5_000, others: int = 24) -> Problem:
     """A trained network on some of its training images; NaN at cells that no sampler of `check` asks for."""
     measured = runs.problem(run, "train", images=images)
     axis, xs, ys = plane(points)
