@@ -73,6 +73,9 @@ def _shapes(surface: Surface) -> list[str]:
     arrays: list[tuple[str, NDArray[Any]]] = [("status", surface.status), *surface.means.items()]
     arrays += [(_sem(name), values) for name, values in surface.sems.items()]
     arrays += [(f"{kind} of {name}", values) for kind, sums in surface.sums.items() for name, values in sums.items()]
+    if surface.sampled is not None:
+        arrays.append(("n_examples", surface.sampled.n_examples))
+        arrays += [(f"{kind} of {n}", v) for kind, each in surface.sampled.arrays.items() for n, v in each.items()]
     wrong = _of_shape(shape, arrays)
     if surface.path is not None and surface.path.shape[:1] != surface.x.shape:
         wrong.append(f"path must have a point for each of {surface.x.size} x. Got {list(surface.path.shape)}.")
