@@ -1,7 +1,7 @@
 """What a cell of a surface costs, beside the bare forward loop, a twin folded by hand, and the public tools.
 
-    python scripts/bench_surface.py -o figures/bench-surface-cpu.json
-    python scripts/bench_surface.py --device cuda -o figures/bench-surface-gpu.json
+    python scripts/bench_surface.py -o figures/performance/bench-surface-cpu.json
+    python scripts/bench_surface.py --device cuda -o figures/performance/bench-surface-gpu.json
     python scripts/bench_surface.py --scale
 
 The bare loop calls the objective on each batch, eager, in float32, and sums its terms; nothing is moved. All ways
@@ -272,13 +272,14 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see whether it runs")
-    parser.add_argument("--scale", action="store_true", help="how time grows: figures/bench-surface-scale.{png,json}")
+    parser.add_argument("--scale", action="store_true", help="how time grows: figures/performance/bench-surface-scale.{png,json}")
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     options = parser.parse_args()
     device = torch.device(options.device)
     if options.scale:
         results = bench_scale.measure(options.quick)
-        output = options.output or ROOT / "figures" / "bench-surface-scale.json"
+        output = options.output or ROOT / "figures" / "performance" / "bench-surface-scale.json"
+        output.parent.mkdir(parents=True, exist_ok=True)
         bench_scale.draw(results, output.with_suffix(".png"))
     elif device.type == "cuda":
         output, results = options.output, {"gpu": gpu(device, 500 if options.quick else 50_000)}
@@ -290,6 +291,7 @@ def main() -> int:
     text = json.dumps(stamped(device, {"results": results}), indent=2) + "\n"
     print(text, end="")
     if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text)
     return 0
 

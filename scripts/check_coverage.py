@@ -272,6 +272,7 @@ def main() -> int:
     rows = [row for name, make in makers.items() for row in check(name, make(), options.repeats)]
     if options.output:
         found = stamped(torch.device("cpu"), {"repeats": options.repeats, "rows": rows})
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(found, indent=2) + "\n")
     return 0 if all(row["holds"] for row in rows) else 1
 
