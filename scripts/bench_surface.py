@@ -272,7 +272,9 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see whether it runs")
-    parser.add_argument("--scale", action="store_true", help="how time grows: figures/performance/bench-surface-scale.{png,json}")
+    parser.add_argument(
+        "--scale", action="store_true", help="how time grows: figures/performance/bench-surface-scale.{png,json}"
+    )
     parser.add_argument("-o", "--output", type=Path, help="write the result as JSON")
     options = parser.parse_args()
     device = torch.device(options.device)
