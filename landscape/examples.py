@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from landscape.batches import Reader, joined, rows_of, size_of
 
-_SHARE = 0.5
-"""Of the memory that is free, what examples may take."""
+_SHARE = 0.25
+"""Of the memory that is free, what examples may take: while they are joined, they are there twice."""
 
 
 class Kept(NamedTuple):
@@ -42,7 +42,7 @@ class Kept(NamedTuple):
 
 
 def keep(reader: Reader, head: int) -> Kept:
-    """Read all batches once, and keep them where they take less than half of the free memory.
+    """Read all batches once, and keep them where they take less than a quarter of the free memory.
 
     Args:
         reader: Of the data, on the device and in the precision wanted.

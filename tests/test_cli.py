@@ -483,7 +483,9 @@ def test_files_of_different_kinds_do_not_make_one_figure(finished: Path, call: A
     surface, lines, conflict = (folder / name for name in ("surface.h5", "lines.h5", "conflict.h5"))
     assert_one_line(call(["plot", surface, conflict]), 1, "files must be of one kind")
     assert_one_line(call(["plot", surface, lines]), 1, "one kind")
-    assert_one_line(call(["plot", surface, "--kind", "layers"]), 1, "--kind must be one of auto, contour for planes")
+    assert_one_line(
+        call(["plot", surface, "--kind", "layers"]), 1, "--kind must be one of auto, contour, error for planes"
+    )
     assert_one_line(call(["plot", conflict, "--kind", "curves"]), 1, "auto, cosine, layers for conflict files")
     assert_one_line(call(["plot", folder, "--kind", "curves"]), 1, "auto, tradeoff for run folders")
     assert_one_line(call(["plot", folder, surface]), 1, str(surface))

@@ -373,7 +373,7 @@ def test_what_does_not_go_with_samples_is_refused(problem, plane, tmp_path, monk
     with pytest.raises(ValueError, match=r"holds a full surface. Got a call for a sampled one: write to another file"):
         ls.evaluate(problem, plane, ls.Grid2D((-1, 1, 3), (-1, 1, 3)), out=out, rel_error=0.1)
     monkeypatch.setattr("landscape.examples.free_memory", lambda device: 1000)
-    with pytest.raises(ValueError, match="must fit into half of the free memory, to be chosen one by one"):
+    with pytest.raises(ValueError, match="must fit into a quarter of the free memory, to be chosen one by one"):
         ls.evaluate(problem, plane, PLANE, rel_error=0.1)
 
 
