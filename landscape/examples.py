@@ -65,7 +65,7 @@ def keep(reader: Reader, head: int) -> Kept:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may be had on a device; on an accelerator other than CUDA's, half of the main memory's."""
+    """Bytes that may be had on a device; those of the main memory on an accelerator other than CUDA's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -192,8 +192,8 @@ class Preparation:
     def _walker_of(self, plan: Plan, kept: Kept) -> Walker:
         if not kept.batches:
             raise ValueError(
-                "the examples must fit into a quarter of the free memory, to be chosen one by one or to go on with a file "
-                "for which they did. Got too little of it: free some, or write to another file without rel_error."
+                "the examples must fit into a quarter of the free memory, to be chosen one by one or to go on with a "
+                "file for which they did. Got too little of it: free some, or write to another file without rel_error."
             )
         return self._walker(plan, self._reader_of(kept.batches, plan))
 
