@@ -6,6 +6,7 @@ Each becomes a text file beside its JSON, which `fill_tables.py` puts into the p
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def peers(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def sampling(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def sampling(*found: dict[str, Any]) -> list[tuple[str, ...]]:
     head = ("grid", "error", "precision", "share of all", "minutes", "bare loop (h)", "cells checked", "covered", "p")
     rows: list[tuple[str, ...]] = [head]
     for one in found:
@@ -73,7 +74,7 @@ def rings(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def coverage(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def coverage(*found: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [("problem", "term", "cells", "covered", "p", "width", "share of all", "")]
     for row in (row for one in found for row in one["rows"]):
         share, holds = f"{row['share of all examples']:.1%}", "holds" if row["holds"] else "FAILS"
@@ -97,19 +98,24 @@ def read(name: str) -> Any:
     return json.loads((FOLDER / name).read_text())
 
 
+TABLES: dict[str, tuple[Callable[..., list[tuple[str, ...]]], tuple[str, ...]]] = {
+    "surface": (surface, ("bench-surface-cpu.json",)),
+    "goals": (goals, ("bench-surface-cpu.json",)),
+    "peers": (peers, ("bench-surface-cpu.json",)),
+    "sampling": (sampling, ("preview.json", "sampling-25.json", "sampling-51.json")),
+    "rings": (rings, ("sampling-51.json",)),
+    "coverage": (coverage, ("coverage.json", "coverage-resnet.json")),
+}
+"""How each table is made, and of which files."""
+
+
 def tables() -> dict[Path, str]:
-    """Each table by its file."""
-    runs = [read(name) for name in ("preview.json", "sampling-25.json", "sampling-51.json")]
-    bench = read("bench-surface-cpu.json")
-    found = {
-        "surface": surface(bench),
-        "goals": goals(bench),
-        "peers": peers(bench),
-        "sampling": sampling(runs),
-        "rings": rings(runs[-1]),
-        "coverage": coverage([read("coverage.json"), read("coverage-resnet.json")]),
-    }
-    return {FOLDER / f"{name}.txt": aligned(rows) for name, rows in found.items()}
+    """Each table by its file, as far as what it is made of is there."""
+    found = {}
+    for name, (make, sources) in TABLES.items():
+        if all((FOLDER / source).exists() for source in sources):
+            found[FOLDER / f"{name}.txt"] = aligned(make(*map(read, sources)))
+    return found
 
 
 def main() -> None:
