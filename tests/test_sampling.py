@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RectBivariateSpline, make_interp_spline
+from scipy.stats import binom
 
 from landscape.sampling import Goal, Sampler
 from landscape.sampling.allocation import certainty, second_phase, two_phase
@@ -456,3 +457,99 @@ def test_what_cannot_be_is_refused():
     bad.give(next(bad.requests()), {"loss": np.full(10, np.nan)})
     with pytest.raises(ValueError, match="must be finite at the origin"):
         next(bad.requests())
+
+
+# Refinement
+
+
+def asked(sampler, losses, cells=None):
+    """Drive a sampler to its end; the pairs of cell and example that it asked for, each once."""
+    seen = set()
+    for request in sampler.requests(cells):
+        pairs = {(request.cell, int(i)) for i in request.examples}
+        assert len(pairs) == len(request.examples)
+        assert not pairs & seen
+        seen |= pairs
+        sampler.give(request, {term: of[request.cell, request.examples] for term, of in losses.items()})
+    return seen
+
+
+def heavy_tailed(n=1500, points=9, seed=0):
+    """`quadratics` whose scales are log-normal: many examples are evaluated for certain."""
+    return (quadratics(n, points, seed) * np.random.default_rng(seed + 1).lognormal(0, 1.3, n)).astype(np.float32)
+
+
+@pytest.mark.parametrize("make", [quadratics, heavy_tailed])
+def test_a_refined_sampler_asks_for_nothing_twice_and_costs_little_more_than_a_new_one(make):
+    losses = {"loss": make(1500)}
+    rough = Sampler((AXIS, AXIS), 1500, ["loss"], Goal(0.1))
+    first = asked(rough, losses)
+    fine = rough.refined(Goal(0.01))
+    assert fine.evaluated == rough.evaluated == len(first)
+    assert not fine.finished
+    second = asked(fine, losses)
+    assert not first & second
+    assert fine.done
+    assert fine.evaluated == len(first) + len(second) == fine.examples().sum()
+    assert (fine.sem("loss") <= 0.01 * fine.mean("loss") * (1 + 1e-12)).all()
+    fresh = drive(Sampler((AXIS, AXIS), 1500, ["loss"], Goal(0.01)), losses)
+    assert fine.evaluated <= 1.15 * fresh.evaluated
+    assert rough.evaluated < fresh.evaluated
+
+
+def test_a_larger_error_needs_nothing_new():
+    losses = {"loss": quadratics()}
+    fine = drive(Sampler((AXIS, AXIS), 700, ["loss"], Goal(0.01)), losses)
+    rough = fine.refined(Goal(0.05))
+    assert len(asked(rough, losses)) < 0.05 * fine.evaluated  # its anchors may be others
+    truth = losses["loss"].mean(1, dtype=np.float64).reshape(9, 9)
+    assert (rough.sem("loss") <= 0.05 * rough.mean("loss") * (1 + 1e-12)).all()
+    assert (np.abs(rough.mean("loss") - truth) <= 2 * np.maximum(rough.half("loss"), 1e-9)).all()
+
+
+@pytest.mark.parametrize("forth", [True, False])
+def test_the_origin_is_kept_whether_it_is_on_the_grid_or_beside_it(forth):
+    on, beside = (AXIS, AXIS), (AXIS[:4], AXIS)
+    axes, others = (beside, on) if forth else (on, beside)
+    whole = np.concatenate([quadratics(), quadratics()[40][None]])  # the last row is the origin's, -1
+    part = np.concatenate([whole[:36], whole[-1:]])
+    old = drive(Sampler(axes, 700, ["loss"], Goal(0.05)), {"loss": part if forth else whole})
+    new = old.refined(Goal(0.05), others)
+    assert (old.setup.origin, new.setup.origin) == ((-1, 40) if forth else (40, -1))
+    assert new.samples.count(new.setup.origin) == 700
+    assert new.setup.origin not in {cell for cell, _ in asked(new, {"loss": whole if forth else part})}
+    assert new.done
+
+
+def test_a_line_stays_a_line_and_anchors_must_still_fit():
+    sampler = Sampler((AXIS,), 10, ["loss"], Goal(0.1), anchors=9)
+    with pytest.raises(ValueError, match=r"expected 1 axes, as before\. Got 2"):
+        sampler.refined(Goal(0.1), (AXIS, AXIS))
+    with pytest.raises(ValueError, match=r"from 2 to 5, as the grid has\. Got 9"):
+        sampler.refined(Goal(0.1), (AXIS[::2],))
+
+
+@pytest.mark.parametrize("make", [quadratics, heavy_tailed])
+def test_intervals_of_refined_samplers_cover(make):
+    """The chance of fewer hits, if each were 0.95, is above one in a thousand."""
+    losses = {"loss": make(1500)}
+    truth = losses["loss"].mean(1, dtype=np.float64)
+    hits = []
+    for seed in range(30):
+        cells = np.random.default_rng(seed).choice(81, 12, replace=False).tolist()
+        rough = drive(Sampler((AXIS, AXIS), 1500, ["loss"], Goal(0.08), seed=seed), losses, cells)
+        fine = drive(rough.refined(Goal(0.03)), losses, cells)
+        found = [fine.estimate(cell)["loss"] for cell in cells]
+        hits += [abs(e.mean - truth[c]) <= e.half for c, e in zip(cells, found, strict=True) if e.sem]
+    assert len(hits) > 100
+    assert binom.cdf(sum(hits), len(hits), 0.95) > 1e-3
+
+
+def test_finished_cells_are_listed_in_the_order_of_their_estimates():
+    losses, order = {"loss": quadratics()}, [5, 80, 3]
+    sampler = drive(Sampler((AXIS, AXIS), 700, ["loss"], Goal(0.05)), losses, cells=order)
+    assert sorted(sampler.finished) == [3, 5, 80]
+    assert copied(sampler).finished == sampler.finished
+    before = sampler.finished
+    drive(sampler, losses, cells=[40])
+    assert sampler.finished == [*before, 40]
