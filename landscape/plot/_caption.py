@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from landscape.results import PENDING, Surface
 
-_LETTERS, _LINE = 19.0, 0.16
+_LETTERS, _LINE = 17.5, 0.16
 """Letters that fit into an inch, and the height of a line in inches."""
 
 
