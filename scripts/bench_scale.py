@@ -116,7 +116,7 @@ def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
         [str(p["workers"]) for p in results["workers"]], [p["seconds"] for p in results["workers"]], color="#0072b2"
     )
     top.set_ylabel("seconds")
-    top.set_xlabel("worker processes, their starts included")
+    top.set_xlabel("workers (with their starts)")
     axes[1, 3].axis("off")
     figure.savefig(path, dpi=110)
 
