@@ -2,96 +2,68 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
-import re
-import tomllib
-import typing
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tomli_w
 
-from dot import data, models
+from dot.rules import (
+    METHODS,
+    AboveZero,
+    AtLeastTwo,
+    Count,
+    Data,
+    Degrees,
+    Distillation,
+    Epochs,
+    Method,
+    Methods,
+    Model,
+    Momentum,
+    Name,
+    NotNegative,
+    Odd,
+    Positive,
+    Precision,
+    Rising,
+    Seeds,
+    Sha256,
+    Share,
+)
+from dot.tables import ConfigError, load, suggest
 
-METHODS = {"ce": "CE", "kd-sgd": "KD+SGD", "kd-dot": "KD+DOT"}
-"""Training methods and how they are written in figures."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Must:
-    """What a value must be, in words, and how to tell."""
-
-    words: str
-    good: Callable[[Any], bool]
-
-    def faults(self, value: Any) -> list[str]:
-        """What is wrong with a value."""
-        return [] if self.good(value) else [f"must be {self.words}. Got {value!r}."]
-
-
-@dataclass(frozen=True)
-class Among:
-    """A value, or each of several, must be one of these names."""
-
-    names: Callable[[], Collection[str]]
-
-    def faults(self, value: str | tuple[str, ...]) -> list[str]:
-        """What is wrong with a value."""
-        allowed = self.names()
-        wrong = [name for name in ((value,) if isinstance(value, str) else value) if name not in allowed]
-        return [f"must be among {', '.join(allowed)}. Got {name!r}.{_suggest(name, allowed)}" for name in wrong]
-
-
-@dataclass(frozen=True)
-class ImageSetName:
-    """A value must be the name of an image set."""
-
-    def faults(self, value: str) -> list[str]:
-        """What is wrong with a value."""
-        return data.faults(value)
-
-
-@dataclass(frozen=True)
-class OrOwn:
-    """A value must be one of these names, or a user's own function as ``module:function``."""
-
-    among: Among
-
-    def faults(self, value: str) -> list[str]:
-        """What is wrong with a value."""
-        return [] if ":" in value.strip(":") else self.among.faults(value)
-
-
-Count = Annotated[int, Must("at least 0", lambda v: v >= 0)]
-Positive = Annotated[int, Must("at least 1", lambda v: v >= 1)]
-AtLeastTwo = Annotated[int, Must("at least 2", lambda v: v >= 2)]
-Odd = Annotated[int, Must("odd and at least 3, so that 0 is on the grid", lambda v: v >= 3 and v % 2 == 1)]
-AboveZero = Annotated[float, Must("above 0", lambda v: v > 0)]
-NotNegative = Annotated[float, Must("at least 0", lambda v: v >= 0)]
-Degrees = Annotated[float, Must("0 to 180 degrees", lambda v: 0 <= v <= 180)]
-Share = Annotated[float, Must("above 0 and at most 1", lambda v: 0 < v <= 1)]
-Momentum = Annotated[float, Must("at least 0 and below 1", lambda v: 0 <= v < 1)]
-Name = Annotated[str, Must("letters, digits, '-' and '_' alone", lambda v: v.replace("-", "_").isidentifier())]
-Rising = Annotated[
-    tuple[int, ...], Must("rising, from 1", lambda v: list(v) == sorted(set(v)) and min(v, default=1) > 0)
+__all__ = [
+    "METHODS",
+    "Augmentation",
+    "Compute",
+    "ConfigError",
+    "Losses",
+    "Measuring",
+    "Network",
+    "Optimisation",
+    "Paper",
+    "Recording",
+    "RunConfig",
+    "StudyConfig",
+    "digest",
+    "load_run",
+    "load_study",
+    "to_toml",
 ]
-Epochs = Annotated[tuple[int, ...], Must("epochs, which count from 1", lambda v: all(epoch >= 1 for epoch in v))]
-Seeds = Annotated[tuple[int, ...], Must("at least 0", lambda v: all(seed >= 0 for seed in v))]
-Sha256 = Annotated[str, Must("64 hexadecimal digits", lambda v: not v or re.fullmatch("[0-9a-f]{64}", v) is not None)]
-Method = Annotated[str, Among(lambda: METHODS)]
-Methods = Annotated[tuple[str, ...], Among(lambda: METHODS)]
-Model = Annotated[str, OrOwn(Among(models.names))]
-Distillation = Annotated[str, OrOwn(Among(lambda: ("kd", "dkd", "standardised-kd", "hint")))]
-Precision = Annotated[str, Among(lambda: ("float32", "bf16"))]
-Data = Annotated[str, ImageSetName()]
+
+D = TypeVar("D")
+
+
+def _later(default: D) -> D:
+    """A field that a later version has added: at its default it is no part of a digest, so that a finished run of an
+    earlier version is found under its name.
+    """
+    return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -130,6 +102,10 @@ class Optimisation:
     delta: float = 0.075
     weight_decay: NotNegative = 5e-4
     augment: Augmentation = field(default_factory=Augmentation)
+    nesterov: bool = _later(False)
+    """Look one step ahead, for each buffer."""
+    shared_gradient: bool = _later(False)
+    """kd-dot: each of the two buffers gets half the gradient of the summed losses, so that neither loss leads."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
@@ -160,6 +136,8 @@ class Losses:
     """hint: modules of the student whose outputs imitate those of the teacher's."""
     teacher_layers: tuple[str, ...] = ()
     """hint: as many modules of the teacher."""
+    permute_teacher: bool = _later(False)
+    """A broken teacher, as a control: each class gets the teacher's logit of the next one."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
@@ -317,7 +295,7 @@ class StudyConfig:
         if seed < 0:
             raise ValueError(f"seed must be at least 0. Got {seed}.")
         if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}. Got {method!r}.{_suggest(method, METHODS)}")
+            raise ValueError(f"method must be one of {', '.join(METHODS)}. Got {method!r}.{suggest(method, METHODS)}")
         return RunConfig(
             method=method,
             model=self.student.model,
@@ -342,13 +320,23 @@ def _uncacheable(compute: Compute, augment: Augmentation, losses: Losses) -> lis
     return []
 
 
-class ConfigError(ValueError):
-    """A configuration with faults, all of them in the message."""
-
-
 def digest(config: RunConfig | StudyConfig) -> str:
     """SHA-256 of a resolved configuration; it holds no device, path or number of workers."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_counted(config), sort_keys=True).encode()).hexdigest()
+
+
+def _counted(config: Any) -> dict[str, Any]:
+    """The values that are part of a digest."""
+    found = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if not _is_as_before(entry, value):
+            found[entry.name] = _counted(value) if is_dataclass(value) else value
+    return found
+
+
+def _is_as_before(entry: Field[Any], value: Any) -> bool:
+    return "later" in entry.metadata and bool(value == entry.default)
 
 
 def to_toml(config: RunConfig | StudyConfig) -> str:
@@ -358,7 +346,7 @@ def to_toml(config: RunConfig | StudyConfig) -> str:
 
 def load_run(path: Path) -> RunConfig:
     """Read a run's configuration; see `load_study` for errors."""
-    return _load(RunConfig, path)
+    return load(RunConfig, path)
 
 
 def load_study(recipe: str, changes: Sequence[str] = ()) -> StudyConfig:
@@ -377,95 +365,9 @@ def load_study(recipe: str, changes: Sequence[str] = ()) -> StudyConfig:
     names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
     if recipe in names:
         with resources.as_file(shipped / f"{recipe}.toml") as path:
-            return _load(StudyConfig, path, changes)
+            return load(StudyConfig, path, changes)
     if not recipe.endswith(".toml") or not Path(recipe).exists():
         raise FileNotFoundError(
-            f"recipe must be a TOML file or one of {', '.join(names)}. Got {recipe!r}.{_suggest(recipe, names)}"
+            f"recipe must be a TOML file or one of {', '.join(names)}. Got {recipe!r}.{suggest(recipe, names)}"
         )
-    return _load(StudyConfig, Path(recipe), changes)
-
-
-def _load(kind: type[T], path: Path, changes: Sequence[str] = ()) -> T:
-    try:
-        with open(path, "rb") as file:
-            raw = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be TOML. Got a syntax error: {error}.") from error
-    faults: list[str] = []
-    for change in changes:
-        _change(raw, change, faults)
-    config = _build(kind, raw, "", faults)
-    if config is None or faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
-    return config
-
-
-def _change(raw: dict[str, Any], change: str, faults: list[str]) -> None:
-    """Put a value ``key.of.tables=value`` into a study's table."""
-    key, equals, text = change.partition("=")
-    if not (key and equals):
-        faults.append(f"a change must be KEY=VALUE, such as train.epochs=10. Got {change!r}.")
-        return
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a name, which TOML would have in quotes
-    for start in ("teacher.", "student.") if key.startswith("train.") else ("",):
-        *tables, name = f"{start}{key}".split(".")
-        table = raw
-        for step in tables:
-            table = table.setdefault(step, {})
-            if not isinstance(table, dict):
-                faults.append(f"{key} must be a value in a table. Got {step}, which is a value itself.")
-                return
-        table[name] = value
-
-
-def _build(kind: type[T], raw: dict[str, Any], where: str, faults: list[str]) -> T | None:
-    """A dataclass from a table, or None where something is wrong; all that is wrong is added to ``faults``."""
-    hints, entries = typing.get_type_hints(kind, include_extras=True), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    before = len(faults)
-    faults += [f"{where}{key} is not known.{_suggest(key, entries)}" for key in raw if key not in entries]
-    values = {}
-    for name, entry in entries.items():
-        if name in raw:
-            values[name] = _value(hints[name], raw[name], f"{where}{name}", faults)
-        elif entry.default is entry.default_factory:  # both are dataclasses.MISSING
-            faults.append(f"{where}{name} is missing.")
-    if len(faults) == before:
-        config = kind(**values)
-        faults += [where + fault for fault in getattr(config, "faults", list)()]
-    return config if len(faults) == before else None
-
-
-def _value(hint: Any, raw: Any, where: str, faults: list[str]) -> Any:
-    if typing.get_origin(hint) is Annotated:
-        plain, rule = typing.get_args(hint)
-        before = len(faults)
-        value = _value(plain, raw, where, faults)
-        faults += [f"{where} {fault}" for fault in rule.faults(value)] if len(faults) == before else []
-        return value
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(raw, dict):
-        return _build(hint, raw, f"{where}.", faults)
-    if typing.get_origin(hint) is tuple and isinstance(raw, list):
-        return tuple(_value(typing.get_args(hint)[0], item, f"{where}[{i}]", faults) for i, item in enumerate(raw))
-    if hint is float and type(raw) in (int, float) and math.isfinite(raw):
-        return float(raw)
-    if type(raw) is hint and hint is not float:  # so that true is no number
-        return raw
-    faults.append(f"{where} must be {_words(hint)}. Got {raw!r}.")
-    return None
-
-
-def _words(hint: Any) -> str:
-    if is_dataclass(hint):
-        return "a table"
-    if typing.get_origin(hint) is tuple:
-        return {int: "a list of whole numbers", str: "a list of strings"}[typing.get_args(hint)[0]]
-    return {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
-
-
-def _suggest(name: str, known: typing.Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
+    return load(StudyConfig, Path(recipe), changes)

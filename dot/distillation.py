@@ -157,6 +157,23 @@ class Hint(Distillation):
         return torch.stack([_hint(student.features[s], teacher.features[t], r) for s, t, r in pairs]).sum(0)
 
 
+class Permuted(Distillation):
+    """A distillation loss with a broken teacher, as a control: each class gets the teacher's logit of the next one.
+
+    What is as peaked, and as hard to fit, as the teacher's answer, and tells nothing true about the classes.
+    """
+
+    def __init__(self, loss: Distillation) -> None:
+        super().__init__()
+        self.loss = loss
+        self.student_layers, self.teacher_layers = loss.student_layers, loss.teacher_layers
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss ``[N]``."""
+        found: Tensor = self.loss(student, Outputs(teacher.logits.roll(1, dims=1), teacher.features), labels)
+        return found
+
+
 def observe(model: nn.Module, layers: Sequence[str], inputs: Tensor) -> Outputs:
     """One forward pass, in the model's mode, with gradients where they are enabled.
 
@@ -194,6 +211,8 @@ class _Settings(Protocol):
     def student_layers(self) -> Sequence[str]: ...
     @property
     def teacher_layers(self) -> Sequence[str]: ...
+    @property
+    def permute_teacher(self) -> bool: ...
 
 
 def make(losses: _Settings, student: nn.Module, teacher: nn.Module, example: Tensor) -> Distillation:
@@ -204,7 +223,8 @@ def make(losses: _Settings, student: nn.Module, teacher: nn.Module, example: Ten
     Args:
         losses: Has ``distillation``, one of `names` or ``module:function`` for your own: a function of ``(student,
             teacher, example)`` that returns a `Distillation`. And what those read: ``temperature`` (above 0),
-            ``alpha`` and ``beta`` of "dkd", ``student_layers`` and ``teacher_layers`` of "hint".
+            ``alpha`` and ``beta`` of "dkd", ``student_layers`` and ``teacher_layers`` of "hint". And
+            ``permute_teacher``, for a `Permuted` one.
         student: Left as it is, modes and buffers too.
         teacher: Likewise.
         example: Inputs ``[n, C, H, W]`` of both, for one pass in which "hint" finds the channels of its layers.
@@ -227,7 +247,7 @@ def make(losses: _Settings, student: nn.Module, teacher: nn.Module, example: Ten
             f"losses.distillation must be among {', '.join(names())}, or module:function. Got {name!r}. "
             f"Did you mean {', '.join(close)}?"
         )
-    return found.to(example.device)
+    return (Permuted(found) if losses.permute_teacher else found).to(example.device)
 
 
 def names() -> list[str]:

@@ -175,8 +175,7 @@ def problem(
     run, on = open_run(path), torch.device(device)
     data = image_sets.load(run.config.data, on)
     part: Part = getattr(data, split)
-    chosen = torch.randperm(len(part), generator=generator(seed))[: images or len(part)].sort().values
-    batches = chosen.split(_MEASURED_BATCH)
+    batches = drawn(part, images, seed).split(_MEASURED_BATCH)
     model, teacher_run = run.network(data, on), run.teacher()
     if teacher_run is None:
         return Problem(model, _objective(None), lambda: _measured(data, part, batches), split)
@@ -189,6 +188,11 @@ def problem(
     teacher = Teacher(network, distillation.teacher_layers)
     taught = [vars(teacher(batch["inputs"])) for batch in _measured(data, part, batches)]
     return Problem(model, _objective(distillation), lambda: _measured(data, part, batches, taught), split)
+
+
+def drawn(part: Part, images: int, seed: int) -> Tensor:
+    """Indices of so many images of a split, ascending; of all for 0."""
+    return torch.randperm(len(part), generator=generator(seed))[: images or len(part)].sort().values
 
 
 def _measured(

@@ -45,7 +45,9 @@ class SummedLoss:
     ) -> None:
         use = config.train
         self.needs = tuple(weights)
-        self.optimizer = SGD(parameters, lr=use.lr, momentum=use.momentum, weight_decay=use.weight_decay)
+        self.optimizer = SGD(
+            parameters, lr=use.lr, momentum=use.momentum, weight_decay=use.weight_decay, nesterov=use.nesterov
+        )
         self._weights, self._world = weights, world
 
     def step(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -70,20 +72,28 @@ class DistillationOriented:
     def __init__(self, parameters: Iterable[Tensor], config: RunConfig, world: World) -> None:
         use = config.train
         self.optimizer = DOT(
-            parameters, lr=use.lr, momentum=use.momentum, delta=use.delta, weight_decay=use.weight_decay
+            parameters,
+            lr=use.lr,
+            momentum=use.momentum,
+            delta=use.delta,
+            weight_decay=use.weight_decay,
+            nesterov=use.nesterov,
         )
-        self._losses, self._world = config.losses, world
+        self._losses, self._world, self._shared = config.losses, world, use.shared_gradient
 
     def step(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Update the weights; the norms are those of each loss's gradient and of their sum."""
-        self.optimizer.backward(task=self._losses.w_ce * losses["ce"], distill=self._losses.w_kd * share * losses["kd"])
+        task, distill = self._losses.w_ce * losses["ce"], self._losses.w_kd * share * losses["kd"]
+        if self._shared:
+            task = distill = (task + distill) / 2
+        self.optimizer.backward(task=task, distill=distill)
         self.optimizer.replace_gradients(self._world.total)
-        task, distill = (self.optimizer.gradients(name) for name in self.optimizer.losses)
-        pairs = [[g for g in pair if g is not None] for pair in zip(task, distill, strict=True)]
+        of_task, of_distill = (self.optimizer.gradients(name) for name in self.optimizer.losses)
+        pairs = [[g for g in pair if g is not None] for pair in zip(of_task, of_distill, strict=True)]
         norms = {
             "total": torch.nn.utils.get_total_norm([torch.stack(pair).sum(0) for pair in pairs if pair]),
-            "task": torch.nn.utils.get_total_norm([g for g in task if g is not None]),
-            "distill": torch.nn.utils.get_total_norm([g for g in distill if g is not None]),
+            "task": torch.nn.utils.get_total_norm([g for g in of_task if g is not None]),
+            "distill": torch.nn.utils.get_total_norm([g for g in of_distill if g is not None]),
         }
         self.optimizer.step()
         return norms

@@ -281,7 +281,7 @@ class Trainer:
     def _share_of(self, split: Part) -> Iterator[Batch]:
         """This process's part of a split, not augmented."""
         part = self.world.part(len(split))
-        for indices, images in in_order(split, range(part.start, part.stop)):
+        for indices, images in in_order(split, torch.arange(part.start, part.stop)):
             yield Batch(indices, Views(), self._inputs(images), len(split))
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -320,9 +320,9 @@ def learning_rate(use: Optimisation, epoch: int, step: int, steps: int) -> float
     return rate
 
 
-def in_order(split: Part, indices: range) -> Iterator[tuple[Tensor, Tensor]]:
+def in_order(split: Part, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices and images of a part of a set, not augmented, in batches for evaluation."""
-    chunks = torch.arange(indices.start, indices.stop).split(_EVALUATION_BATCH)
+    chunks = indices.split(_EVALUATION_BATCH)
     return zip(chunks, split.batches((chunk, Views()) for chunk in chunks), strict=True)
 
 

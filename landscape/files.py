@@ -13,6 +13,10 @@ try:
 except ImportError:  # on Windows: no lock
     fcntl = None  # type: ignore[assignment]
 
+class Taken(OSError):
+    """Another process writes the file or folder that was to be claimed."""
+
+
 _HELD: set[str] = set()
 """Lock files that this process holds."""
 
@@ -73,7 +77,8 @@ def claim(path: Path) -> Iterator[None]:
     readers out.
 
     Raises:
-        OSError: Another process writes the file, or the folder cannot be written.
+        Taken: Another process writes the file.
+        OSError: The folder cannot be written.
     """
     beside = path.with_name(f".{path.name}.lock")
     key = os.path.abspath(beside)
@@ -134,8 +139,8 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _taken(path: Path) -> OSError:
-    return OSError(f"{path} must have one writer. Another process writes it: wait for it to end.")
+def _taken(path: Path) -> Taken:
+    return Taken(f"{path} must have one writer. Another process writes it: wait for it to end.")
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -43,6 +43,7 @@ class Settings:
     beta: float = 8.0
     student_layers: tuple[str, ...] = ()
     teacher_layers: tuple[str, ...] = ()
+    permute_teacher: bool = False
 
 
 @pytest.fixture

@@ -48,15 +48,21 @@ class Measured(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Common):
-    """Options of the verbs that train: how, and where."""
+class Changed(Common):
+    """Options of the verbs that train: with which values of a recipe changed, and where."""
 
     changes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
     """In place of a value of the recipe, such as train.epochs=10 or losses.w_kd=1; may be given again."""
-    teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """A checkpoint (.pth) whose weights the teacher takes, instead of training it."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Changed):
+    """Options of the verbs that train a study of one teacher, which may come from a file."""
+
+    teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """A checkpoint (.pth) whose weights the teacher takes, instead of training it."""
 
     def study(self, recipe: str) -> StudyConfig:
         """The study of a recipe with these options.

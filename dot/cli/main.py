@@ -21,6 +21,7 @@ from typing import Any
 VERBS = {
     "reproduce": "run a whole study: teacher, students, surfaces, conflict, figures, report",
     "train": "train one student (and its teacher)",
+    "study": "compare a method with its controls, pairwise by seed",
     "surface": "measure a loss surface of a run, or of your own network",
     "merge": "put the parts of a surface together",
     "conflict": "measure how the gradients of two terms agree",
@@ -36,7 +37,7 @@ VERBS = {
 }
 """Verbs and what each does; see `module_of`."""
 
-RESUMED = ("reproduce", "train", "surface", "data")
+RESUMED = ("reproduce", "train", "study", "surface", "data")
 """Verbs that go on where they were interrupted."""
 
 PROGRAM = "dot-landscape"

@@ -1,0 +1,151 @@
+"""The numbers of a trained student: what it does, how it agrees with its teacher, its flatness and its conflict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import landscape as ls
+from dot import data as image_sets
+from dot import runs
+from dot.config import StudyConfig
+from dot.data.drawing import upload
+from dot.data.images import ImageSet, Part
+from dot.losses import cross_entropy, kd_loss
+from dot.runs import Run
+from dot.trainer import in_order
+from landscape import store
+from landscape.results import Conflict
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is called, and whether a higher one is better (None: neither)."""
+
+    name: str
+    higher_is_better: bool | None = None
+    digits: int = 3
+
+
+MEASURES = {
+    "accuracy": Measure("test accuracy, last epoch (%)", True, 2),
+    "accuracy_best": Measure("that of the best epoch, chosen on the test images (%)", True, 2),
+    "ce_test": Measure("task loss, test", False),
+    "ce_train": Measure("task loss, training images", False),
+    "kd_test": Measure("distillation loss, test", False),
+    "kd_train": Measure("distillation loss, training images", False),
+    "agreement_test": Measure("same class as the teacher, test (%)", True, 2),
+    "agreement_train": Measure("same class as the teacher, training images (%)", True, 2),
+    "kl_test": Measure("KL(teacher || student), test", False),
+    "kl_train": Measure("KL(teacher || student), training images", False),
+    "epochs": Measure("epochs to the test task loss", False, 1),
+    "width_0.1": Measure("basin width at +0.1", True),
+    "width_1": Measure("basin width at +1", True),
+    "curvature": Measure("curvature", False, 1),
+    "cosine": Measure("gradient cosine, training"),
+    "negative": Measure("share of negative cosines, training"),
+    "inconsistent_ce": Measure("inconsistent share of the task gradient, training"),
+    "inconsistent_kd": Measure("inconsistent share of the distillation gradient, training"),
+    "cosine_heldout": Measure("gradient cosine, held-out"),
+}
+"""Numbers of a run by their keys, in order.
+
+Losses, agreement and flatness are those of the last epoch, in eval mode, on images that are not augmented; of the
+training images as many are read as the study measures surfaces on. The distillation loss is Hinton's at the study's temperature
+against the true teacher, for every arm; KL is at temperature 1. Flatness is that of the task loss on training images,
+the mean over the study's random directions. Conflict is between the losses that the arm trained with, weighted so.
+"""
+
+
+def measure(run: Run, study: StudyConfig, reach: float, device: torch.device, lines: Path) -> dict[str, float]:
+    """All `MEASURES` of a finished run.
+
+    Args:
+        run: With a teacher.
+        study: That it belongs to: temperature, and how flatness is measured.
+        reach: Test task loss whose first epoch is noted; NaN where no epoch reached it.
+        device: To measure on.
+        lines: Surface file of the flatness lines; made, or gone on with.
+
+    Raises:
+        FileNotFoundError: The teacher is not there.
+        ValueError: See `dot.runs.problem`.
+    """
+    teacher_run = run.teacher()
+    assert teacher_run is not None  # every arm has the study's, also the one that does not imitate it
+    data = image_sets.load(run.config.data, device)
+    networks = run.network(data, device), teacher_run.network(data, device)
+    drawn = runs.drawn(data.train, study.measure.images, study.measure.seed)
+    of_split = {
+        f"{name}_{split}": value
+        for split, part, chosen in (("test", data.test, torch.arange(len(data.test))), ("train", data.train, drawn))
+        for name, value in _compare(*networks, data, part, chosen, study.losses.temperature).items()
+    }
+    tests = [record["test"] for record in run.metrics]
+    found = of_split | {
+        "accuracy": 100 * tests[-1]["accuracy"],
+        "accuracy_best": 100 * max(test["accuracy"] for test in tests),
+        "epochs": next((float(i) for i, test in enumerate(tests, 1) if test["ce"] <= reach), float("nan")),
+        **_flatness(run, study, device, lines),
+        **_conflict(store.load_conflict(run.conflict)),
+    }
+    return {name: found[name] for name in MEASURES}
+
+
+@torch.inference_mode()
+def _compare(
+    student: nn.Module, teacher: nn.Module, data: ImageSet, part: Part, chosen: Tensor, temperature: float
+) -> dict[str, float]:
+    """Means over images of a split of both losses and of how student and teacher agree."""
+    sums: dict[str, Tensor] = {}
+    for indices, images in in_order(part, chosen):
+        inputs = data.inputs(images)
+        labels = part.labels[upload(indices, part.labels.device)]
+        guess, truth = student(inputs), teacher(inputs)
+        batch = {
+            "ce": cross_entropy(guess, labels, reduction="none"),
+            "kd": kd_loss(guess, truth, temperature, "none"),
+            "agreement": 100.0 * (guess.argmax(1) == truth.argmax(1)),
+            "kl": kd_loss(guess, truth, 1.0, "none"),
+        }
+        for name, values in batch.items():
+            sums[name] = sums.get(name, torch.zeros(())) + values.double().sum().cpu()
+    return {name: float(total) / len(chosen) for name, total in sums.items()}
+
+
+def _flatness(run: Run, study: StudyConfig, device: torch.device, lines: Path) -> dict[str, float]:
+    use = study.measure
+    problem = runs.problem(run.path, "train", device, use.images, use.seed)
+    directions = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
+    grid = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
+    surface = ls.evaluate(problem, directions, grid, out=lines, label=run.path.name)
+    widths = {f"width_{rise:g}": ls.sharpness.basin_widths(surface, "ce", rise).width for rise in (0.1, 1.0)}
+    found = widths | {"curvature": ls.sharpness.curvatures(surface, "ce")}
+    return {name: float(values.mean()) for name, values in found.items()}
+
+
+def _conflict(conflict: Conflict) -> dict[str, float]:
+    shares = {
+        f"inconsistent_{term}": _mean_known(_share(conflict.inconsistent[term], conflict.norm[term]))
+        for term in conflict.terms
+    }
+    return shares | {
+        "cosine": _mean_known(conflict.cosine),
+        "negative": conflict.fraction_negative,
+        "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Of the squared norm; NaN where that is 0."""
+    squared = np.where(whole > 0, whole, np.nan) ** 2
+    return part**2 / squared
+
+
+def _mean_known(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
