@@ -61,8 +61,9 @@ class Comparison:
 def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison:
     """Compare two methods by the differences within each seed, with the paired t test.
 
-    The interval is Student's, not a bootstrap's: a study has three to twenty seeds, where a bootstrap (BCa too) draws
-    from too few values and covers well below 95 %, while t is exact for normal differences and near it for others.
+    The interval is Student's, not a bootstrap's: a study has three to twenty seeds, too few to draw from (BCa's 95 %
+    interval holds the mean of a normal law in about 82 % of samples of five, 93 % of twenty), while t is exact for
+    normal differences.
 
     Where all differences are equal, up to rounding, they say nothing of the noise, and t would claim certainty from
     two pairs. The interval is then the mean alone, and p that of the exact test of signs, ``2 ** (1 - n)``, or 1 where
