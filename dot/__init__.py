@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         standardised_kd_loss,
         tckd_loss,
     )
-    from dot.momentum import per_loss_momentum
+    from dot.momentum import deepkd_settings, per_loss_momentum
     from dot.optim import DOT
     from dot.per_loss import PerLossMomentum
 
@@ -28,6 +28,7 @@ __all__ = [
     "DOT",
     "PerLossMomentum",
     "cross_entropy",
+    "deepkd_settings",
     "dkd_loss",
     "kd_loss",
     "loss_weights",
@@ -41,6 +42,7 @@ _HOMES = {
     "DOT": "dot.optim",
     "PerLossMomentum": "dot.per_loss",
     "per_loss_momentum": "dot.momentum",
+    "deepkd_settings": "dot.momentum",
     "cross_entropy": "dot.losses",
     "dkd_loss": "dot.losses",
     "kd_loss": "dot.losses",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ def per_loss_momentum(
     momenta: Mapping[str, float],
     momentum: float,
     weight_decay: float = 0.0,
+    decay_shares: Mapping[str, float] | None = None,
     nesterov: bool = False,
     maximize: bool = False,
     foreach: bool | None = None,
@@ -30,7 +32,7 @@ def per_loss_momentum(
         params: Tensors to update.
         gradients: For each loss a gradient for each parameter, or None; left as they are.
         buffers: For each loss the momentum buffers, None before a loss first reaches a parameter; filled in here.
-        lr, momenta, momentum, weight_decay, nesterov, maximize, foreach: As `PerLossMomentum`.
+        lr, momenta, momentum, weight_decay, decay_shares, nesterov, maximize, foreach: As `PerLossMomentum`.
 
     Raises:
         RuntimeError: A gradient is sparse.
@@ -47,7 +49,7 @@ def per_loss_momentum(
         settings = _Settings(
             lr=lr,
             momenta=[momenta[name] for name in reached] if len(reached) > 1 else [momentum],
-            weight_decay=weight_decay,
+            decays=[weight_decay * share for share in _shares_of(reached, decay_shares or {})],
             nesterov=nesterov,
             maximize=maximize,
         )
@@ -62,9 +64,16 @@ def per_loss_momentum(
 class _Settings(NamedTuple):
     lr: float
     momenta: Sequence[float]
-    weight_decay: float
+    decays: Sequence[float]
     nesterov: bool
     maximize: bool
+
+
+def _shares_of(reached: Sequence[str], shares: Mapping[str, float]) -> list[float]:
+    """Share of the weight decay that each of these losses carries: they sum to 1 whichever losses are missing."""
+    found = [shares.get(name, 0.0) for name in reached]
+    total = sum(found)
+    return [share / total for share in found] if total else [1.0] + [0.0] * (len(reached) - 1)
 
 
 def _update_one(
@@ -77,12 +86,12 @@ def _update_one(
 ) -> None:
     """The update of one parameter, as it is written in the docstring of `PerLossMomentum`."""
     total = torch.zeros_like(p)
-    for name, momentum in zip(reached, use.momenta, strict=True):
+    for name, momentum, decay in zip(reached, use.momenta, use.decays, strict=True):
         g, buffer = gradients[name][i], buffers[name][i]
         if g is not None and use.maximize:
             g = -g
-        if use.weight_decay and name == reached[0]:
-            g = p * use.weight_decay if g is None else g.add(p, alpha=use.weight_decay)
+        if decay:
+            g = p * decay if g is None else g.add(p, alpha=decay)
         if buffer is None:
             assert g is not None  # a loss without a buffer is among the reached ones because of its gradient
             buffer = buffers[name][i] = g.clone()
@@ -107,13 +116,12 @@ def _update_together(
 ) -> None:
     """`_update_one` for parameters in the same state: the same operations, each over all of them in one call."""
     total = [torch.zeros_like(p) for p in params]
-    for name, momentum in zip(reached, use.momenta, strict=True):
+    for name, momentum, decay in zip(reached, use.momenta, use.decays, strict=True):
         g = _present([gradients[name][i] for i in members])
         old = _present([buffers[name][i] for i in members])
         if g and use.maximize:
             g = list(torch._foreach_neg(g))
-        if use.weight_decay and name == reached[0]:
-            decay = use.weight_decay
+        if decay:
             g = list(torch._foreach_add(g, params, alpha=decay) if g else torch._foreach_mul(params, decay))
         if old:
             new = old
@@ -151,6 +159,67 @@ def split_momentum(momentum: float, delta: float) -> dict[str, float]:
             f"grow without bound and training diverge. Use |delta| < {1 - momentum:.4g}."
         )
     return {"task": momentum - delta, "distill": momentum + delta}
+
+
+class PerLossSettings(TypedDict):
+    """Keyword arguments of `dot.PerLossMomentum` that say what each loss gets."""
+
+    momenta: dict[str, float]
+    momentum: float
+    decay_shares: dict[str, float]
+
+
+def deepkd_settings(
+    momentum: float = 0.9, delta: float = 0.075, form: Literal["paper", "released"] = "paper"
+) -> PerLossSettings:
+    """DeepKD's momenta (Huang et al., 2025, arXiv 2505.15133), as settings of `dot.PerLossMomentum`.
+
+    Its losses are ``task``, `dot.cross_entropy`; ``target``, `dot.tckd_loss`; and ``non_target``, `dot.nckd_loss`.
+    What is left out: the mask that hides all but the teacher's highest logits.
+
+    Args:
+        momentum: In [0, 1); of parameters that a single loss reaches, too.
+        delta: ``|delta| <= momentum`` and ``momentum + |delta| < 1``. The paper's configurations have 0.075 or 0.05;
+            negative swaps the momenta, and 0 makes them equal, which is SGD on the sum of the losses.
+        form: ``"paper"``: ``momentum + delta`` for task and non_target, ``momentum - delta`` for target; the weight
+            decay is the task's, as in DOT. ``"released"``: what the published code does where all losses reach a parameter:
+            the task has the momentum of target, and target the weight decay. (There it is the decay of weights that
+            the other two losses have moved already, a difference of the order of lr times weight_decay.)
+
+    Returns:
+        ``momenta``, ``momentum`` and ``decay_shares``, by the names of the losses.
+
+    Raises:
+        ValueError: ``momentum`` or ``delta`` is out of its range, or ``form`` is unknown.
+
+    Example:
+        >>> optimizer = PerLossMomentum(student.parameters(), lr=0.05, weight_decay=5e-4, **deepkd_settings())
+    """
+    if form not in ("paper", "released"):
+        raise ValueError(f"form must be 'paper' or 'released'. Got {form!r}.")
+    behind, ahead = split_momentum(momentum, delta).values()
+    task, decayed = (ahead, "task") if form == "paper" else (behind, "target")
+    return {
+        "momenta": {"task": task, "target": behind, "non_target": ahead},
+        "momentum": momentum,
+        "decay_shares": {decayed: 1.0},
+    }
+
+
+def check_decay_shares(shares: Mapping[str, float], losses: Sequence[str]) -> None:
+    """Refuse shares of the weight decay that are not a division of it among these losses.
+
+    Raises:
+        ValueError: An unknown name, a share below 0, or a sum other than 1.
+    """
+    if not set(shares) <= set(losses):
+        raise ValueError(f"decay_shares must name losses among {', '.join(losses)}. Got {', '.join(shares)}.")
+    for name, share in shares.items():
+        if not share >= 0:
+            raise ValueError(f"the decay share of {name!r} must be at least 0. Got {share}.")
+    total = sum(shares.values())
+    if not math.isclose(total, 1, abs_tol=1e-6):
+        raise ValueError(f"decay_shares must sum to 1. Got {total}: scale weight_decay instead.")
 
 
 def check_momentum(name: str, value: float) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from dot.momentum import check_momentum, per_loss_momentum
+from dot.momentum import check_decay_shares, check_momentum, per_loss_momentum
 from dot.scaling import ScalerView
 
 ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -21,21 +21,26 @@ class PerLossMomentum(Optimizer):
 
     For a parameter p that two or more losses reach, with the gradient g_l of each loss l (weighted already)::
 
-        v_l <- m_l v_l + g_l              (the first listed loss that reaches p: + weight_decay p)
+        g_l <- g_l + s_l weight_decay p   (s_l: the loss's share of the weight decay)
+        v_l <- m_l v_l + g_l
         p   <- p - lr sum_l v_l           (nesterov: sum_l (g_l + m_l v_l))
 
     The first step sets a buffer to its gradient, as `torch.optim.SGD` does. A parameter that a single loss reaches
     uses ``momentum``. One that no loss has reached is left alone; once a buffer exists, a missing gradient counts as
-    zero. With all momenta equal this is SGD on the sum of the losses. Memory: one buffer a loss, and its gradient
-    between `backward` and `step`.
+    zero. With all momenta equal this is SGD on the sum of the losses, whatever the shares. Memory: one buffer a loss,
+    and its gradient between `backward` and `step`.
 
     Args:
-        params: Parameters, or groups with their own ``lr``, ``momenta``, ``momentum`` and ``weight_decay``.
+        params: Parameters, or groups with their own ``lr``, ``momenta``, ``momentum``, ``weight_decay`` and
+            ``decay_shares``.
         lr: Learning rate, at least 0.
         momenta: ``{loss name: momentum}``, each at least 0 and below 1; names are Python identifiers. The first is
-            the primary loss: it carries the weight decay, and its gradient may come through ``.grad``.
+            the primary loss, whose gradient may come through ``.grad``.
         momentum: Of parameters that a single loss reaches.
-        weight_decay: At least 0; enters through one loss only.
+        weight_decay: At least 0; enters once, divided among the losses by ``decay_shares``.
+        decay_shares: ``{loss name: share}``, each at least 0, summing to 1; a loss without one has 0. By default the
+            primary loss has all. Shares are rescaled to the losses that reach a parameter; where these have none, the
+            first listed of them carries the decay.
         nesterov: Look one step ahead, for each buffer.
         maximize: Ascend.
         foreach: Update many tensors in one call; by default for plain tensors and parameters, not their subclasses.
@@ -61,11 +66,13 @@ class PerLossMomentum(Optimizer):
         momenta: Mapping[str, float],
         momentum: float = 0.9,
         weight_decay: float = 0.0,
+        decay_shares: Mapping[str, float] | None = None,
         nesterov: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
         defaults = {"lr": lr, "momenta": dict(momenta), "momentum": momentum, "weight_decay": weight_decay}
+        defaults["decay_shares"] = None if decay_shares is None else dict(decay_shares)
         self._prepare(tuple(momenta), params, defaults, nesterov, maximize, foreach)
 
     def _prepare(
@@ -95,8 +102,10 @@ class PerLossMomentum(Optimizer):
                 raise ValueError(f"{name} must be at least 0. Got {merged[name]}.")
         check_momentum("momentum", merged["momentum"])
         self._momenta(merged)
-        if "momenta" in merged:
-            param_group["momenta"] = dict(merged["momenta"])  # a group's own, not the one of the defaults
+        self._decay_shares(merged)
+        for name in ("momenta", "decay_shares"):
+            if merged.get(name) is not None:
+                param_group[name] = dict(merged[name])  # a group's own, not the one of the defaults
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,6 +119,13 @@ class PerLossMomentum(Optimizer):
         for name, value in momenta.items():
             check_momentum(f"the momentum of {name!r}", value)
         return momenta
+
+    def _decay_shares(self, group: Mapping[str, Any]) -> dict[str, float] | None:
+        """Shares of a group, checked; None, as in a state saved before there were shares, is all for the primary."""
+        shares = group.get("decay_shares")
+        if shares is not None:
+            check_decay_shares(shares, self.losses)
+        return shares
 
     def backward(self, *, retain_graph: bool = False, **losses: Tensor) -> None:
         """Compute and keep the gradients of each named loss, without touching ``.grad``.
@@ -180,6 +196,7 @@ class PerLossMomentum(Optimizer):
                 momenta=self._momenta(group),
                 momentum=group["momentum"],
                 weight_decay=group["weight_decay"],
+                decay_shares=self._decay_shares(group),
                 nesterov=group["nesterov"],
                 maximize=group["maximize"],
                 foreach=group["foreach"],
@@ -213,6 +230,7 @@ class PerLossMomentum(Optimizer):
                     raise RuntimeError("gradients must be dense. Got a sparse one: use an embedding with sparse=False.")
         for group in self.param_groups:
             self._momenta(group)
+            self._decay_shares(group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear ``.grad``, and forget what `backward` has kept; what ``step_kd`` put away stays."""
@@ -333,6 +351,7 @@ class PerLossMomentum(Optimizer):
         for group in state_dict["param_groups"]:
             try:
                 self._momenta(group)
+                self._decay_shares(group)
             except KeyError as missing:
                 raise ValueError(
                     f"state must be of the losses {', '.join(self.losses)}. Got a group without {missing}."
