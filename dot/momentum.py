@@ -182,9 +182,9 @@ def deepkd_settings(
         delta: ``|delta| <= momentum`` and ``momentum + |delta| < 1``. The paper's configurations have 0.075 or 0.05;
             negative swaps the momenta, and 0 makes them equal, which is SGD on the sum of the losses.
         form: ``"paper"``: ``momentum + delta`` for task and non_target, ``momentum - delta`` for target; the weight
-            decay is the task's, as in DOT. ``"released"``: what the published code does where all losses reach a parameter:
-            the task has the momentum of target, and target the weight decay. (There it is the decay of weights that
-            the other two losses have moved already, a difference of the order of lr times weight_decay.)
+            decay is the task's, as in DOT. ``"released"``: what the published code does where all losses reach a
+            parameter: the task has the momentum of target, and target the weight decay. (There it is the decay of
+            weights that the other two losses have moved already: a difference of the order of lr times weight_decay.)
 
     Returns:
         ``momenta``, ``momentum`` and ``decay_shares``, by the names of the losses.
