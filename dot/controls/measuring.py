@@ -55,9 +55,10 @@ MEASURES = {
 """Numbers of a run by their keys, in order.
 
 Losses, agreement and flatness are those of the last epoch, in eval mode, on images that are not augmented; of the
-training images as many are read as the study measures surfaces on. The distillation loss is Hinton's at the study's temperature
-against the true teacher, for every arm; KL is at temperature 1. Flatness is that of the task loss on training images,
-the mean over the study's random directions. Conflict is between the losses that the arm trained with, weighted so.
+training images as many are read as the study measures surfaces on. The distillation loss is Hinton's at the study's
+temperature against the true teacher, for every arm; KL is at temperature 1. Flatness is that of the task loss on
+training images, the mean over the study's random directions. Conflict is between the losses that the arm trained with,
+weighted so.
 """
 
 
