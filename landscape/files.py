@@ -13,6 +13,7 @@ try:
 except ImportError:  # on Windows: no lock
     fcntl = None  # type: ignore[assignment]
 
+
 class Taken(OSError):
     """Another process writes the file or folder that was to be claimed."""
 

@@ -6,14 +6,31 @@ is finished is never repeated, and a study that has begun may get more arms and 
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from dot.cli._shared import Changed, Output, Reply, find_beside_user
 from dot.controls.config import load_plan
+from dot.outcome import as_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from dot.controls.config import Plan
+
+log = logging.getLogger(__name__)
+
+_READ = (
+    "mean ± standard deviation over n seeds; differences within each seed with their 95 % interval (Student's t);\n"
+    "*: a difference was found at level 0.05, corrected by Holm for all arms; without it none was found, which does\n"
+    "not show that there is none; all measures are in the report and in controls.json"
+)
 
 EXAMPLES = (
     "study digits-controls-quick -o controls --dry-run",
@@ -41,7 +58,30 @@ def run(options: Options) -> Reply:
     plan = load_plan(options.recipe, options.changes)
     folder = options.output or Path("studies") / plan.controls.name
     from dot import devices
-    from dot.controls import running
+    from dot.controls import page, results, running
 
-    running.run(plan, folder, devices.pick(options.device), options.workers)
-    return Reply(f"{len(plan.runs)} runs in {folder}")
+    device = devices.pick(options.device)
+    planned = _planned(plan, folder, device, options.workers)
+    if options.dry_run:
+        return Reply(planned, {"arms": list(plan.arms), "seeds": list(plan.study.seeds), "runs": list(plan.runs)})
+    log.info("%s", planned)
+    running.run(plan, folder, device, options.workers)
+    found = results.gather(plan, folder, device)
+    page.draw(found, folder)
+    running.finish(folder, found.to_json())
+    tables = [as_text(results.means(found)), *(as_text(results.differences(found, b)) for b in found.baselines)]
+    note = f"{found.note}\n\n" if found.note else ""
+    text = note + "\n\n".join(tables) + f"\n\n{_READ}\n\nreport: {folder / 'controls.html'}"
+    return Reply(text, json.loads(found.to_json()))
+
+
+def _planned(plan: Plan, folder: Path, device: torch.device, workers: int) -> str:
+    """The arms, and how long the runs that are left take."""
+    from dot.controls import budget, running
+
+    left = len(running.unmeasured(plan, folder))
+    of = f"{len(plan.runs)} runs over {len(plan.study.seeds)} seeds"
+    if not left:
+        return f"{as_text(budget.table(plan, folder))}\n\n{of}, nothing left to do"
+    time = timedelta(seconds=round(budget.seconds(plan, folder, device) / workers))
+    return f"{as_text(budget.table(plan, folder))}\n\n{of}, {left} left: {time} of training, {workers} at a time"

@@ -8,8 +8,9 @@ from landscape.plot._save import save
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
+from landscape.plot.differences import Difference, differences
 from landscape.plot.error import error
 from landscape.plot.layers import layers
 from landscape.plot.tradeoff import tradeoff
 
-__all__ = ["contour", "cosine", "curves", "error", "layers", "save", "tradeoff"]
+__all__ = ["Difference", "contour", "cosine", "curves", "differences", "error", "layers", "save", "tradeoff"]

@@ -1,0 +1,59 @@
+"""Differences from a baseline with their intervals, for many arms and several measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.plot._style import MISSING_COLOR, WIDTH, looks, tidy
+
+
+class Difference(NamedTuple):
+    """A mean difference, its 95 % interval, and whether a difference was found (after correction for many)."""
+
+    mean: float
+    low: float
+    high: float
+    found: bool
+
+
+def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str) -> Figure:
+    """A column of axes for each measure, a row for each arm: the difference from the baseline at zero.
+
+    Filled: a difference was found. Hollow: none was found, which does not show that there is none. An arm without a
+    difference (its runs diverged, say) has an empty row.
+
+    Args:
+        measures: ``{measure: {arm: difference}}``, the same arms in each; NaN where undefined.
+        baseline: Its name.
+
+    Raises:
+        ValueError: There is no measure, or measures have different arms.
+    """
+    arms = [list(of) for of in measures.values()]
+    if not arms or not arms[0] or any(names != arms[0] for names in arms):
+        raise ValueError(f"expected the same arms, at least one, for each measure. Got {arms}.")
+    figure = Figure(figsize=(max(WIDTH, 1.9 * len(measures) + 1.6), 1.0 + 0.24 * len(arms[0])), layout="constrained")
+    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for ax, (name, of_arm) in zip(axes, measures.items(), strict=True):
+        _draw(ax, list(of_arm.values()))
+        ax.set_title(name, fontsize=9)
+    axes[0].set_yticks(np.arange(len(arms[0])), arms[0], fontsize=8)
+    axes[0].set_ylim(len(arms[0]) - 0.5, -0.5)
+    figure.supxlabel(f"difference from {baseline}, 95 % interval; filled: a difference was found", fontsize=9)
+    return figure
+
+
+def _draw(ax: Axes, rows: list[Difference]) -> None:
+    (look,) = looks(["difference"]).values()
+    ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
+    for y, row in enumerate(rows):
+        ax.plot([row.low, row.high], [y, y], color=look.color, linewidth=1.2)
+        ax.plot(row.mean, y, marker="o", markersize=5, color=look.color, mfc=look.color if row.found else "white")
+    ax.tick_params(axis="x", labelsize=8)
+    ax.locator_params(axis="x", nbins=4)
+    tidy(ax)
