@@ -137,7 +137,7 @@ class Losses:
     teacher_layers: tuple[str, ...] = ()
     """hint: as many modules of the teacher."""
     permute_teacher: bool = _later(False)
-    """A broken teacher, as a control: each class gets the teacher's logit of the next one."""
+    """A broken teacher, as a control: each class gets the teacher's logit of the one before it."""
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""

@@ -158,7 +158,7 @@ class Hint(Distillation):
 
 
 class Permuted(Distillation):
-    """A distillation loss with a broken teacher, as a control: each class gets the teacher's logit of the next one.
+    """A distillation loss with a broken teacher, as a control: each class gets its logit of the one before it.
 
     What is as peaked, and as hard to fit, as the teacher's answer, and tells nothing true about the classes.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -410,6 +412,19 @@ def test_every_value_counts_in_the_digest(tmp_path: Path) -> None:
     for config in (study, study.student_run("kd-dot", 0)):
         digests = [digest(config), *(digest(changed(config, leaf)) for leaf in leaves(config))]
         assert len(set(digests)) == len(digests)
+
+
+def test_a_field_of_a_later_version_leaves_the_digests_of_finished_runs(tmp_path: Path) -> None:
+    study = tiny.config(tmp_path)
+    for config in (study, study.student_run("kd-dot", 0)):
+        before = dataclasses.asdict(config)
+        for table in (before.get("train"), before.get("losses"), before.get("student", {}).get("train")):
+            for name in ("nesterov", "shared_gradient", "permute_teacher") if table else ():
+                table.pop(name, None)
+        teacher = before.get("teacher")
+        if isinstance(teacher, dict):
+            del teacher["train"]["nesterov"], teacher["train"]["shared_gradient"]
+        assert digest(config) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 
 
 def test_the_name_of_a_run(tmp_path: Path) -> None:

@@ -353,3 +353,21 @@ def test_observe_refuses_a_layer_that_does_not_run(images: Tensor) -> None:
 
     with pytest.raises(ValueError, match=r"layers must run in the forward pass. Got idle, which did not."):
         observe(Idle(), ("used", "idle"), images)
+
+
+def test_a_broken_teacher_gives_each_class_the_logit_of_another(pair, images) -> None:
+    student, teacher = pair
+    whole, broken = (make(Settings(permute_teacher=broken), student, teacher, images[:2]) for broken in (False, True))
+    labels = torch.zeros(3, dtype=torch.long, device=images.device)
+    logits, truth = student(images), teacher(images)
+    moved = torch.stack([truth[:, (c - 1) % 5] for c in range(5)], dim=1)
+    found = broken(Outputs(logits), Outputs(truth), labels)
+    torch.testing.assert_close(found, whole(Outputs(logits), Outputs(moved), labels))
+    assert not torch.allclose(found, whole(Outputs(logits), Outputs(truth), labels))
+
+
+def test_a_broken_teacher_reads_the_same_layers_and_trains_the_same_weights(pair, images) -> None:
+    settings = Settings("hint", student_layers=("layer1",), teacher_layers=("layer1",), permute_teacher=True)
+    found = make(settings, *pair, images[:2])
+    assert (found.student_layers, found.teacher_layers) == (("layer1",), ("layer1",))
+    assert sum(p.numel() for p in found.parameters()) == 16 * 64 + 64

@@ -56,9 +56,14 @@ def trainer_for(job: RunConfig, device: torch.device, recorder: Spy | None = Non
     return trainer_of(*networks(device), digits(device, 100, 50), job, recorder)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_training_equals_the_ordinary_loop(method: str, job: RunConfig, device: torch.device) -> None:
-    job = vary(job, method=method)
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [*((method, {}) for method in METHODS), ("kd-sgd", {"nesterov": True}), ("kd-dot", {"shared_gradient": True})],
+)
+def test_training_equals_the_ordinary_loop(
+    method: str, changes: dict[str, bool], job: RunConfig, device: torch.device
+) -> None:
+    job = vary(job, method=method, train=changes)
     data, (student, teacher) = digits(device, 100, 50), networks(device)
     by_hand, state, spy = copy.deepcopy(student), {}, Spy()
     start = copy.deepcopy(student.state_dict())
@@ -83,7 +88,10 @@ def test_training_equals_the_ordinary_loop(method: str, job: RunConfig, device: 
             together = [{n: g / job.losses.w_ce for n, g in s.task.items()} for s in steps]
         norms = {"total": sum(map(norm, together)) / len(steps)}
         if method == "kd-dot":
-            norms |= {name: sum(norm(getattr(s, name)) for s in steps) / len(steps) for name in ("task", "distill")}
+            own = {name: [getattr(s, name) for s in steps] for name in ("task", "distill")}
+            if "shared_gradient" in changes:
+                own = {name: [{n: g / 2 for n, g in gradient.items()} for gradient in together] for name in own}
+            norms |= {name: sum(map(norm, gradients)) / len(steps) for name, gradients in own.items()}
         assert numbers["grad_norm"] == pytest.approx(norms, rel=1e-4)
     assert spy.steps == list(range(12))
     assert spy.epochs == [4, 8, 12]

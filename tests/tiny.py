@@ -268,7 +268,7 @@ def _sgd_step(model: nn.Module, gradient: dict[str, Tensor], state: Any, use: An
     for name, p in model.named_parameters():
         g = gradient[name] + use.weight_decay * p
         v[name] = use.momentum * v[name] + g if name in v else g
-        p -= rate * v[name]
+        p -= rate * (g + use.momentum * v[name] if use.nesterov else v[name])
 
 
 def _dot_step(
@@ -276,7 +276,10 @@ def _dot_step(
 ) -> None:
     v_t, v_k = state.setdefault("task", {}), state.setdefault("distill", {})
     for name, p in model.named_parameters():
-        g_t, g_k = task[name] + use.weight_decay * p, distill[name]
+        g_t, g_k = task[name], distill[name]
+        if use.shared_gradient:
+            g_t = g_k = (g_t + g_k) / 2
+        g_t = g_t + use.weight_decay * p
         v_t[name] = (use.momentum - use.delta) * v_t[name] + g_t if name in v_t else g_t
         v_k[name] = (use.momentum + use.delta) * v_k[name] + g_k if name in v_k else g_k
         p -= rate * (v_t[name] + v_k[name])

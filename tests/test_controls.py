@@ -1,0 +1,388 @@
+"""Studies with controls: arms are what they say, runs are made once, and numbers are those taken by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from tiny import CPU
+
+from dot import data as image_sets
+from dot import runs
+from dot.config import ConfigError
+from dot.controls import budget, measuring, page, results, running
+from dot.controls.config import Plan, load_plan, names
+from dot.controls.measuring import MEASURES
+from landscape import store
+
+CONTROLS = """
+name = "tiny-controls"
+study = "tiny.toml"
+seeds = [0, 1]
+baselines = ["sgd"]
+reach = 2.25
+
+[arms.sgd]
+method = "kd-sgd"
+
+[arms.dot]
+method = "kd-dot"
+about = "the method in question"
+
+[arms.weights]
+method = "kd-sgd"
+losses = { w_kd = 3.6 }
+
+[factors.delta]
+of = "dot"
+vary = "train.delta"
+values = [0.0, -0.05]
+"""
+
+
+def recipe(folder: Path, text: str = CONTROLS) -> str:
+    tiny.recipe(folder)
+    (folder / "controls.toml").write_text(text)
+    return str(folder / "controls.toml")
+
+
+def faults_of(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_plan(recipe(folder, text))
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """The tiny controls, run once; not to be written to."""
+    folder = tmp_path_factory.mktemp("controls")
+    plan = load_plan(recipe(folder))
+    running.run(plan, folder / "study", CPU)
+    return plan, folder / "study"
+
+
+# Arms
+
+
+def test_arms_share_all_but_what_is_said_of_them(tmp_path: Path) -> None:
+    plan = load_plan(recipe(tmp_path))
+    assert list(plan.arms) == ["sgd", "dot", "weights", "delta=0", "delta=-0.05"]
+    assert [(job.arm, job.seed) for job in plan.jobs[:6]] == [*((arm, 0) for arm in plan.arms), ("sgd", 1)]
+    by_arm = {job.arm: asdict(job.run) for job in plan.jobs if job.seed == 0}
+    plain = by_arm["sgd"]
+    for arm, changed in {
+        "weights": {("losses", "w_kd"): 3.6},
+        "dot": {("method",): "kd-dot", ("train", "delta"): 0.075},
+        "delta=-0.05": {("method",): "kd-dot", ("train", "delta"): -0.05},
+    }.items():
+        for (*tables, key), value in changed.items():
+            table = by_arm[arm]
+            for name in tables:
+                table = table[name]
+            assert table[key] == value
+            table[key] = plain[tables[0]][key] if tables else plain[key]
+        assert by_arm[arm] == plain
+
+
+def gains(run: Any) -> tuple[float, float, float]:
+    """How far constant gradients of 1 of both losses, and weights of 1, move the weights: by simulation."""
+    use, m = run.train, run.train.momentum
+    momenta = (m - use.delta, m + use.delta, m - use.delta)
+    moved = []
+    for momentum, force in zip(momenta, (run.losses.w_ce, run.losses.w_kd, use.weight_decay), strict=True):
+        v = 0.0
+        for _ in range(5000):
+            v = momentum * v + force
+        moved.append(use.lr * v)
+    return tuple(moved)
+
+
+@pytest.mark.parametrize("shipped", ["digits-controls", "cifar10-small-controls"])
+def test_the_matched_arms_have_the_gains_that_they_are_to_match(shipped: str) -> None:
+    """FACTS of the method: at momentum 0.9 and delta 0.075 a constant gradient moves 5.71 and 40 lr, not 10 lr."""
+    plan = load_plan(shipped)
+    run = {job.arm: job.run for job in plan.jobs if job.seed == 0}
+    sgd, led = gains(run["kd-sgd"]), gains(run["kd-dot"])
+    assert [b / a for a, b in zip(sgd, led, strict=True)] == pytest.approx([4 / 7, 4.0, 4 / 7], rel=1e-6)
+    assert gains(run["loss-weights-and-decay"]) == pytest.approx(led, rel=1e-6)
+    assert gains(run["inverse"]) == pytest.approx(sgd, rel=1e-6)
+    assert gains(run["larger-step"])[1] == pytest.approx(led[1], rel=1e-6)
+    if "exchanged" in run:
+        assert gains(run["loss-weights"])[:2] == pytest.approx(led[:2], rel=1e-6)
+        assert gains(run["less-decay"])[2] == pytest.approx(led[2], rel=1e-6)
+        assert [b / a for a, b in zip(sgd, gains(run["exchanged"]), strict=True)] == pytest.approx([4.0, 4 / 7, 4.0])
+
+
+@pytest.mark.parametrize("shipped", names())
+def test_shipped_controls_are_whole(shipped: str) -> None:
+    plan = load_plan(shipped)
+    assert len(plan.jobs) == len(plan.arms) * len(plan.study.seeds)
+    assert {job.run.teacher for job in plan.jobs} == {plan.study.teacher_run().name}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("w_kd = 3.6", "w_dk = 3.6", r"arms.weights.losses.w_dk is not known. Did you mean w_kd?"),
+        ('vary = "train.delta"', 'vary = "train.detla"', "arms.delta=0.train.detla is not known. Did you mean delta?"),
+        ('vary = "train.delta"', 'vary = "student.delta"', "factors.delta.vary must be train.<key> or losses.<key>."),
+        ("values = [0.0, -0.05]", "values = [0.0, 0.1]", "arms.delta=0.1.train.delta must be at most momentum in size"),
+        ('of = "dot"', 'of = "dto"', "factors.delta.of must name an arm. Got 'dto'. Did you mean dot?"),
+        ('baselines = ["sgd"]', 'baselines = ["sdg"]', "baselines must name arms. Got 'sdg'. Did you mean sgd?"),
+        ('baselines = ["sgd"]', "baselines = []", "baselines must name at least one arm. Got none."),
+        ('method = "kd-sgd"\n\n', 'method = "kd-sgd"\ntrain.delta = 0.1\n\n', "delta is read by kd-dot alone."),
+        ('method = "kd-sgd"\nlosses', 'method = "kd-sdg"\nlosses', "Did you mean kd-sgd?"),
+        ("[0.0, -0.05]", '["a"]', "factors.delta.values[0] must be a number. Got 'a'."),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be at least one, each once."),
+    ],
+)
+def test_a_fault_of_an_arm_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in CONTROLS
+    assert said in faults_of(tmp_path, CONTROLS.replace(old, new, 1))
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    text = CONTROLS.replace("w_kd = 3.6", "w_kd = -1").replace("-0.05]", "0.5]")
+    found = faults_of(tmp_path, text)
+    assert "has 2 faults" in found
+    assert "arms.weights.losses.w_kd" in found
+    assert "arms.delta=0.5.train.delta" in found
+
+
+def test_unknown_controls(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Got 'digit-controls'\. Did you mean digits-controls\?"):
+        load_plan("digit-controls")
+
+
+# Runs
+
+
+def test_numbers_equal_those_taken_by_hand(finished: tuple[Plan, Path]) -> None:
+    plan, folder = finished
+    for job in plan.jobs:
+        found = running.numbers(folder, job.run.name)
+        assert list(found) == list(MEASURES)
+        run = runs.open_run(folder / "runs" / job.run.name)
+        data = image_sets.load("digits", CPU)
+        student, teacher = run.network(data, CPU), runs.open_run(folder / "runs" / job.run.teacher).network(data, CPU)
+        for name, split in (("train", data.train), ("test", data.test)):
+            with torch.no_grad():
+                guess, truth = student(tiny.normalised(split.images)), teacher(tiny.normalised(split.images))
+            labels = split.labels
+            assert found[f"ce_{name}"] == pytest.approx(float(tiny.each_ce(guess, labels).mean()), rel=1e-4)
+            assert found[f"kd_{name}"] == pytest.approx(float(tiny.each_kd(guess, truth, 4.0).mean()), rel=1e-4)
+            assert found[f"kl_{name}"] == pytest.approx(float(tiny.each_kd(guess, truth, 1.0).mean()), rel=1e-4)
+            same = sum(int(g.argmax()) == int(t.argmax()) for g, t in zip(guess, truth, strict=True))
+            assert found[f"agreement_{name}"] == pytest.approx(100 * same / len(labels))
+            if name == "test":
+                right = sum(int(g.argmax()) == int(label) for g, label in zip(guess, labels, strict=True))
+                assert found["accuracy"] == pytest.approx(100 * right / len(labels))
+        tests = [line["test"] for line in tiny.metrics(run.path)]
+        assert found["accuracy_best"] == pytest.approx(max(100 * test["accuracy"] for test in tests))
+        reached = [i for i, test in enumerate(tests, 1) if test["ce"] <= 2.25]
+        assert found["epochs"] == (min(reached) if reached else None)
+        conflict = store.load_conflict(run.conflict)
+        assert found["cosine"] == pytest.approx(np.mean(conflict.cosine))
+        assert found["negative"] == pytest.approx(np.mean(conflict.cosine < 0))
+        assert found["cosine_heldout"] == pytest.approx(np.mean(conflict.groups["heldout"].cosine))
+        shares = (conflict.inconsistent["kd"] / conflict.norm["kd"]) ** 2
+        assert found["inconsistent_kd"] == pytest.approx(np.mean(shares))
+
+
+def test_dot_without_delta_and_sgd_record_the_same(finished: tuple[Plan, Path]) -> None:
+    plan, folder = finished
+    of = {job.arm: folder / "runs" / job.run.name / "conflict.h5" for job in plan.jobs if job.seed == 0}
+    one, other = store.load_conflict(of["sgd"]), store.load_conflict(of["delta=0"])
+    np.testing.assert_array_equal(one.step, other.step)
+    np.testing.assert_allclose(one.cosine, other.cosine, atol=1e-3)
+    for term in ("ce", "kd"):
+        np.testing.assert_allclose(one.norm[term], other.norm[term], rtol=1e-3)
+    led = store.load_conflict(of["dot"])
+    assert np.abs(one.cosine - led.cosine).max() > 0.01, "delta changes the way"
+
+
+def test_a_finished_study_trains_and_measures_nothing(finished: tuple[Plan, Path]) -> None:
+    plan, folder = finished
+    before = tiny.mtimes(folder / "runs") | tiny.mtimes(folder / "measured")
+    running.run(plan, folder, CPU)
+    assert tiny.mtimes(folder / "runs") | tiny.mtimes(folder / "measured") == before
+
+
+def test_a_study_may_grow_and_what_it_had_must_stay(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[1], folder)
+    before = tiny.mtimes(folder / "runs")
+    grown = CONTROLS.replace("values = [0.0, -0.05]", "values = [0.0, -0.05, 0.05]").replace("[0, 1]", "[0, 1, 2]")
+    plan = load_plan(recipe(tmp_path, grown))
+    assert len(running.unmeasured(plan, folder)) == 8, "an arm with two seeds and a third seed of six"
+    running.run(plan, folder, CPU)
+    files = {path: time for path, time in before.items() if Path(path).is_file()}
+    assert files.items() <= tiny.mtimes(folder / "runs").items(), "no run was made again"
+    assert not running.unmeasured(plan, folder)
+    for text, said in (
+        (grown.replace("w_kd = 3.6", "w_kd = 3.5"), "Got arm 'weights' with seed 0 as run"),
+        (grown.replace("[0, 1, 2]", "[0, 1]"), "and none here: a study that has begun may get more arms and seeds"),
+    ):
+        with pytest.raises(ValueError, match="must hold these controls") as caught:
+            running.run(load_plan(recipe(tmp_path, text)), folder, CPU)
+        assert said in str(caught.value)
+
+
+def test_several_workers_find_the_same(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = finished
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(folder / "runs" / plan.study.teacher_run().name, tmp_path / "runs" / plan.study.teacher_run().name)
+    running.run(plan, tmp_path, CPU, workers=2)
+    for name in plan.runs:
+        assert running.numbers(tmp_path, name) == running.numbers(folder, name)
+        assert tiny.differences(tmp_path / "runs" / name, folder / "runs" / name) == []
+
+
+def test_a_worker_that_fails_is_named(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = finished
+    teacher = plan.study.teacher_run().name
+    shutil.copytree(folder / "runs" / teacher, tmp_path / "runs" / teacher)
+    for name in plan.runs:
+        broken = tmp_path / "runs" / name
+        broken.mkdir()
+        (broken / "config.toml").write_text("method = 1")
+    with pytest.raises(RuntimeError, match=r"ConfigError: .*config.toml has"):
+        running.run(plan, tmp_path, CPU, workers=2)
+    with pytest.raises(ValueError, match=r"workers must be at least 1\. Got 0"):
+        running.run(plan, tmp_path, CPU, workers=0)
+
+
+def test_an_arm_that_diverges_is_a_result(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished[1], folder)
+    text = CONTROLS.replace("[factors", '[arms.huge]\nmethod = "kd-sgd"\ntrain = { lr = 1e6 }\n\n[factors')
+    plan = load_plan(recipe(tmp_path, text))
+    running.run(plan, folder, CPU)
+    found = results.gather(plan, folder, CPU)
+    assert found.diverged == {"huge": [0, 1]}
+    assert all(math.isnan(value) for value in found.numbers["accuracy"]["huge"].values())
+    assert found.comparisons("sgd", "accuracy")["huge"].verdict == "too few pairs"
+    row = next(row for row in results.means(found) if row[0] == "huge")
+    assert row[1] == "undefined"
+    assert row[-1] == "0 (2 diverged)"
+    assert next(row for row in results.differences(found, "sgd") if row[0] == "huge")[1] == "no pairs"
+    assert "loss must be finite" in running.numbers(folder, plan.jobs[3].run.name)["diverged"]
+    page.draw(found, tmp_path)
+
+
+def test_killed_again_and_again_no_run_is_repeated_and_none_lost(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, whole = finished
+    controls, folder = recipe(tmp_path), tmp_path / "study"
+    command = [sys.executable, "-m", "dot", "study", controls, "-o", str(folder), "--workers", "2", "--device", "cpu"]
+    moments, seen, kills = random.Random(6), {}, 0
+    while running.unmeasured(plan, folder):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        left, deadline = len(running.unmeasured(plan, folder)), time.monotonic() + 120
+        while len(running.unmeasured(plan, folder)) == left and process.poll() is None:
+            assert time.monotonic() < deadline, "it does not get on"
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.5)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        weights = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
+        assert seen.items() <= weights.items(), "a finished run stays as it is"
+        seen = weights
+    assert kills > 2
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in plan.runs:
+        assert running.numbers(folder, name) == running.numbers(whole, name)
+        epochs = [line["epoch"] for line in tiny.metrics(folder / "runs" / name)]
+        assert epochs == [1, 2]
+    assert {p.name for p in (folder / "runs").iterdir() if p.is_dir()} == {*plan.runs, plan.study.teacher_run().name}
+
+
+# Results
+
+
+def test_results_come_back_from_their_file_and_say_what_was_compared(
+    finished: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    plan, folder = finished
+    found = results.gather(plan, folder, CPU)
+    (tmp_path / "controls.json").write_text(found.to_json())
+    again = results.load(tmp_path / "controls.json")
+    assert again.to_json() == found.to_json()
+    raw = json.loads(found.to_json())
+    assert set(raw["comparisons"]) == {"sgd"}
+    assert set(raw["comparisons"]["sgd"]) == set(raw["measures"]) == set(MEASURES)
+    for measure, arms in raw["comparisons"]["sgd"].items():
+        for arm, compared in arms.items():
+            ours, theirs = ([raw["numbers"][measure][name][seed] for seed in ("0", "1")] for name in (arm, "sgd"))
+            if None not in ours + theirs:
+                assert compared["mean"] == pytest.approx(np.mean(np.subtract(ours, theirs)), abs=1e-12)
+                assert compared["n"] == 2
+            assert compared["verdict"] in ("higher", "lower", "no difference found", "too few pairs")
+    heading, *rows = results.means(found, ["accuracy"])
+    assert heading == ["", "test accuracy, last epoch (%)", "n"]
+    first = [raw["numbers"]["accuracy"]["sgd"][seed] for seed in ("0", "1")]
+    assert rows[0] == ["sgd", f"{np.mean(first):.2f} ± {np.std(first, ddof=1):.2f}", "2"]
+    assert [row[0] for row in results.differences(found, "sgd")] == ["minus sgd", *list(plan.arms)[1:]]
+
+
+def test_the_page_and_its_figures(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = finished
+    found = results.gather(plan, folder, CPU)
+    page.draw(found, tmp_path)
+    html = (tmp_path / "controls.html").read_text()
+    assert "the method in question" in html
+    assert "5 arms, 2 seeds each" in html
+    assert (tmp_path / "figures" / "against-sgd.png").stat().st_size > 5000
+    drawn = page.figure(found, "sgd")
+    compared = found.comparisons("sgd", "accuracy")
+    centres = [line.get_xdata()[0] for line in drawn.axes[0].get_lines()[1:] if line.get_marker() == "o"]
+    assert centres == [c.mean for c in compared.values()]
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == list(compared)
+
+
+def test_a_dry_run_says_what_would_run_and_trains_nothing(tmp_path: Path) -> None:
+    plan, folder = load_plan(recipe(tmp_path)), tmp_path / "study"
+    heading, *rows = budget.table(plan, folder)
+    assert [row[heading.index("done")] for row in rows] == ["0/2"] * 5
+    assert rows[2][2] == "losses.w_kd=3.6"
+    assert 0 < budget.seconds(plan, folder, CPU) < 600
+    assert not folder.exists()
+
+
+def test_how_long_is_told_from_the_runs_that_are_there(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = finished
+    more = replace(plan, jobs=load_plan(recipe(tmp_path), ["seeds=[0, 1, 2]"]).jobs)
+    took: dict[str, float] = {}
+    for job in plan.jobs:
+        lines = (folder / "runs" / job.run.name / "metrics.jsonl").read_text().splitlines()
+        took.setdefault(job.run.method, sum(json.loads(line)["seconds"] for line in lines))
+    assert budget.seconds(more, folder, CPU) == pytest.approx(2 * took["kd-sgd"] + 3 * took["kd-dot"])
+    assert budget.seconds(plan, folder, CPU) == 0
+
+
+def test_measuring_reads_as_many_training_images_as_the_study_says(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, folder = finished
+    study = replace(plan.study, measure=replace(plan.study.measure, images=100))
+    run = runs.open_run(folder / "runs" / plan.jobs[0].run.name)
+    found = measuring.measure(run, study, 2.25, CPU, tmp_path / "lines.h5")
+    data = image_sets.load("digits", CPU)
+    chosen = runs.drawn(data.train, 100, 0)
+    assert len(set(chosen.tolist())) == 100
+    with torch.no_grad():
+        guess = run.network(data, CPU)(tiny.normalised(data.train.images[chosen]))
+    wanted = float(tiny.each_ce(guess, data.train.labels[chosen]).mean())
+    assert found["ce_train"] == pytest.approx(wanted, rel=1e-4)
