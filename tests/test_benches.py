@@ -55,6 +55,14 @@ def test_the_check_of_coverage(tmp_path):
     assert all(0.5 < row["covered"] <= 1 for row in rows if row["cells"])
 
 
+def test_the_departure_from_sgd(tmp_path):
+    options = ("--recipe", "digits-quick", "--seeds", "0", "--epochs", "2")
+    found = result("figure_departure.py", *options, out=tmp_path / "d.json")
+    assert found["identity_holds_to"] < 1e-5
+    assert all(0 < found["means"][name]["0"] < 1 for name in ("term", "departure", "explained"))
+    assert (tmp_path / "d.png").stat().st_size > 5000
+
+
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
