@@ -19,9 +19,12 @@ from dot.per_loss import PerLossMomentum
 from dot.teaching import Teacher
 from dot.world import ALONE, World
 from landscape import conflict
-from landscape.results import Conflict
+from landscape.conflict_result import Conflict
 
 TERMS = ("ce", "kd")
+Grams = list[list[list[float]]]
+"""``[L, 2, 2]``, as the side files hold them."""
+
 _SIDE_FILES = ("conflict.jsonl", "heldout.jsonl")
 
 
@@ -129,7 +132,7 @@ class ConflictRecorder:
         grams = [record[kind] for record in records]
         return conflict.from_gram(TERMS, [record["step"] for record in records], self._layers, grams)
 
-    def _gram(self, losses: Mapping[str, Tensor]) -> list[list[float]]:
+    def _gram(self, losses: Mapping[str, Tensor]) -> Grams:
         weights = (self._config.losses.w_ce, self._config.losses.w_kd)
         gradients = []
         for name, weight in zip(TERMS, weights, strict=True):
@@ -139,6 +142,6 @@ class ConflictRecorder:
             gradients.append(self._world.total(found))
         return self._inner(*gradients)
 
-    def _inner(self, a: list[Tensor], b: list[Tensor]) -> list[list[float]]:
-        products: list[list[float]] = conflict.gram(a, b, self._index, len(self._layers)).tolist()
+    def _inner(self, a: list[Tensor], b: list[Tensor]) -> Grams:
+        products: Grams = conflict.gram((a, b), self._index, len(self._layers)).tolist()
         return products

@@ -15,10 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from landscape import conflict, connectivity, directions, sharpness
+from landscape.conflict_result import Conflict
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
 from landscape.merging import merge
 from landscape.problem import PerToken, Problem
-from landscape.results import Conflict, Surface
+from landscape.results import Surface
 from landscape.store import load
 from landscape.surface import evaluate
 

@@ -1,15 +1,15 @@
-"""Gradient conflict: how two terms of an objective pull at the same weights.
+"""Gradient conflict: how the terms of an objective pull at the same weights.
 
 Zhao et al., "DOT: A Distillation-Oriented Trainer" (ICCV 2023, arXiv 2307.08436), section 3, finds the task and the
-distillation gradients of a student in conflict. Everything here follows from three numbers for each layer, the inner
-products of the two gradients with themselves and with each other (their Gram matrix).
+distillation gradients of a student in conflict. Everything here follows from the inner products of the terms'
+gradients in each layer (their Gram matrix).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +19,16 @@ from torch import Tensor, nn
 
 from landscape import modules
 from landscape.batches import count
+from landscape.conflict_result import Conflict
+from landscape.conflict_whole import Along, Whole
+from landscape.gradients import HalfSums, Taken, gram
 from landscape.isolation import preserve_rng
-from landscape.problem import Problem, Term, differentiable, per_example, reached
+from landscape.problem import Problem, per_example
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
-from landscape.results import Array, Conflict
+from landscape.results import Array
+
+__all__ = ["Parts", "decompose", "from_gram", "gram", "layers_of", "measure"]
 
 
 class Parts(NamedTuple):
@@ -65,90 +70,64 @@ def layers_of(model: nn.Module) -> dict[str, str]:
     return {name: modules.owner(name) for name, _ in model.named_parameters()}
 
 
-def gram(a: Sequence[Tensor], b: Sequence[Tensor], layer: Sequence[int], n_layers: int) -> Tensor:
-    """Inner products of two gradients, layer by layer: ``[L, 3]`` of a.a, b.b and a.b, float64.
-
-    Args:
-        a: A tensor for each parameter.
-        b: Likewise, in the same order and shapes.
-        layer: The layer's index for each parameter.
-        n_layers: L.
-    """
-    wide = torch.float32 if a[0].device.type == "mps" else torch.float64
-    products = []
-    for x, y in zip(a, b, strict=True):
-        x, y = x.detach().reshape(-1).to(wide), y.detach().reshape(-1).to(wide)
-        products.append(torch.stack([x.dot(x), y.dot(y), x.dot(y)]))
-    index = torch.as_tensor(layer, device=a[0].device)
-    return torch.zeros(n_layers, 3, dtype=wide, device=a[0].device).index_add_(0, index, torch.stack(products))
-
-
-def from_gram(terms: tuple[str, str], step: Sequence[int], layers: Sequence[str], grams: ArrayLike) -> Conflict:
+def from_gram(
+    terms: Sequence[str], step: Sequence[int], layers: Sequence[str], grams: ArrayLike, *, by: str = "layer"
+) -> Conflict:
     """The conflict that inner products tell.
 
     Args:
-        terms: Names of the two gradients.
+        terms: Names of the K gradients.
         step: ``[B]``.
         layers: ``[L]``.
-        grams: ``[B, L, 3]``: a.a, b.b, a.b of each layer; see `gram`. Of nearly parallel gradients the inconsistent
-            norm is a difference of squares, and right to 1e-8 of the gradient's norm only.
+        grams: ``[B, L, K, K]``, see `gram`.
+        by: What the layers are, see `measure`.
+
+    Raises:
+        ValueError: The terms are fewer than two or not different, or the inner products are of another shape.
     """
-    products = np.asarray(grams, np.float64).reshape(len(step), len(layers), 3)
-    whole, each = _measures(products.sum(axis=1), terms), _measures(products, terms)
-    return Conflict(
-        terms=terms,
-        step=np.asarray(step, np.int64),
-        layers=tuple(layers),
-        cosine=whole.cosine,
-        norm=whole.norm,
-        consistent=whole.consistent,
-        inconsistent=whole.inconsistent,
-        layer_cosine=each.cosine,
-        layer_norm=each.norm,
-        layer_consistent=each.consistent,
-        layer_inconsistent=each.inconsistent,
-    )
-
-
-class _Measures(NamedTuple):
-    cosine: Array
-    norm: dict[str, Array]
-    consistent: Array
-    inconsistent: dict[str, Array]
-
-
-def _measures(grams: Array, terms: tuple[str, str]) -> _Measures:
-    """`decompose` in terms of the Gram matrix: a.u = |a| sqrt((1 + cos) / 2)."""
-    a, b = np.sqrt(grams[..., 0]), np.sqrt(grams[..., 1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = np.clip(grams[..., 2] / (a * b), -1.0, 1.0)
-    half = np.sqrt((1 + np.nan_to_num(cosine, nan=-1.0)) / 2)  # a zero gradient shares nothing
-    consistent = np.minimum(a, b) * half
-    left = {}
-    for term, norm in zip(terms, (a, b), strict=True):
-        left[term] = np.sqrt(np.maximum(norm**2 - 2 * norm * half * consistent + consistent**2, 0.0))
-    return _Measures(cosine, dict(zip(terms, (a, b), strict=True)), consistent, left)
+    terms = _checked(terms)
+    shape = (len(step), len(layers), len(terms), len(terms))
+    products = np.asarray(grams, np.float64)
+    if products.size == 0:
+        products = products.reshape(shape)  # of no records
+    if products.shape != shape:
+        raise ValueError(f"grams must be of shape [B, L, K, K], {list(shape)}. Got {list(products.shape)}.")
+    return Conflict(terms, np.asarray(step, np.int64), tuple(layers), products, by=by)
 
 
 def measure(
-    problem: Problem, terms: tuple[str, str] = ("ce", "kd"), batches: int | None = None, label: str = "conflict"
+    problem: Problem,
+    terms: Sequence[str] = ("ce", "kd"),
+    batches: int | None = None,
+    label: str = "conflict",
+    *,
+    by: str = "layer",
+    along: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Conflict:
-    """Gradients of two terms on each batch of a problem, in eval mode, and how they agree.
+    """Gradients of terms on each batch of a problem and on all of them, in eval mode, and how they agree.
+
+    A batch costs one forward pass, and one backward pass for each term. Of K terms, 2 K gradients of the model are
+    kept in memory besides.
 
     Args:
         problem: Model, objective and data. Parameters that do not require gradients are left out.
-        terms: Names of two differentiable terms; each gradient is of the term's mean over the batch.
+        terms: Names of two or more differentiable terms; each gradient is of the term's mean over the batch. A batch
+            without examples of a term (a mask that leaves out every token) has no cosine, and no weight in the whole.
         batches: How many batches to read; all by default.
         label: Name on the progress bar.
+        by: What a layer is: ``"parameter"``, ``"layer"`` (the module that owns the parameters) or ``"block"``, see
+            `landscape.modules.block`.
+        along: Other vectors to compare the gradients with, by name: each has a tensor for every parameter that
+            requires gradients, by the parameter's name.
 
     Returns:
-        One record a batch.
+        One record a batch, and ``whole``: what holds for all the examples that were read.
 
     Raises:
-        ValueError: A term is missing, is not of shape ``[N]``, has no gradient, or is not finite (the batch is named).
+        ValueError: A term is missing, is not of shape ``[N]``, has no gradient, or is not finite (the batch is named);
+            or a vector of ``along`` does not fit the model.
     """
-    if len(terms) != 2 or terms[0] == terms[1]:
-        raise ValueError(f"terms must be two different names, such as ('ce', 'kd'). Got {terms!r}.")
+    terms = _checked(terms)
     if batches is not None and batches < 1:
         raise ValueError(f"batches must be at least 1, or None for all. Got {batches}.")
     model = problem.private_copy()
@@ -157,10 +136,8 @@ def measure(
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise ValueError("model must have parameters that require gradients. Got none: all are frozen.")
-    owner = layers_of(model)
-    layers = list(dict.fromkeys(owner[name] for name in parameters))
-    index = [layers.index(owner[name]) for name in parameters]
-    grams: list[Tensor] = []
+    vectors = _vectors(along or {}, parameters)
+    taking = _Pass(terms, modules.units(parameters, by), list(parameters.values()), list(vectors.values()))
     source = problem.iterate()
     total = batches or count(problem.batches)
     with (
@@ -170,27 +147,97 @@ def measure(
         closing(source),
         bar(total, label, "batch") as progress,
     ):
-        for number, batch in enumerate(islice(source, batches)):
+        for batch in islice(source, batches):
             model.eval()  # an objective may have left it in another mode
-            losses = per_example(problem.objective(model, batch), batch)
-            a, b = (_gradient(losses, term, list(parameters.values())) for term in terms)
-            grams.append(gram(a, b, index, len(layers)).cpu())
-            for term, squared in zip(terms, grams[-1].sum(0)[:2], strict=True):
-                if not squared.isfinite():
-                    raise ValueError(
-                        f"the gradient of term {term!r} must be finite. Got one that is not, in batch {number}."
-                    )
+            taking.add(Taken(per_example(problem.objective(model, batch), batch), terms, taking.parameters))
             progress.update()
-    result = from_gram(terms, range(len(grams)), layers, torch.stack(grams).numpy())
-    result.attrs = _provenance(problem)
+    result = taking.result(by, tuple(vectors))
+    result.attrs = _provenance(problem) | {"share_no_parameter": taking.apart()}
     return result
 
 
-def _gradient(losses: Mapping[str, Term], term: str, parameters: list[Tensor]) -> list[Tensor]:
-    mean = differentiable(losses, term).mean()
-    gradients = torch.autograd.grad(mean, parameters, retain_graph=True, allow_unused=True)
-    reached(gradients, term)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+class _Pass:
+    """What is gathered while the batches go by."""
+
+    def __init__(
+        self, terms: tuple[str, ...], unit: Mapping[str, str], parameters: list[Tensor], vectors: list[list[Tensor]]
+    ) -> None:
+        self.terms, self.parameters = terms, parameters
+        self._layers = list(dict.fromkeys(unit.values()))
+        self._index = [self._layers.index(name) for name in unit.values()]
+        self._vectors = vectors
+        self._halves = HalfSums(parameters, len(terms))
+        self._grams: list[Tensor] = []
+        self._sizes: list[list[float]] = []
+        self._reached: list[set[int]] = [set() for _ in terms]
+
+    def add(self, taken: Taken) -> None:
+        """Take in a batch."""
+        number = len(self._grams)
+        products = self._products([*taken.gradients, *self._vectors])
+        for term, squared in zip(self.terms, products.sum(0).diagonal(), strict=False):
+            if not squared.isfinite():
+                raise ValueError(
+                    f"the gradient of term {term!r} must be finite. Got one that is not, in batch {number}."
+                )
+        self._halves.add(number, taken)
+        self._grams.append(products)
+        self._sizes.append(taken.sizes)
+        for known, found in zip(self._reached, taken.reached, strict=True):
+            known |= found
+
+    def result(self, by: str, names: tuple[str, ...]) -> Conflict:
+        """The conflict, once all batches have been taken in."""
+        products, sizes, k = torch.stack(self._grams).double().numpy(), np.array(self._sizes), len(self.terms)
+        found = from_gram(self.terms, range(len(products)), self._layers, products[..., :k, :k], by=by)
+        found.sizes = sizes
+        sums = self._products([*self._halves.sums, *self._vectors]).double().numpy()
+        # A term that has no example in any batch has the sum 0: divided by 1, it stays that.
+        scale = 1 / np.maximum(sizes.sum(axis=0), 1.0)
+        found.whole = self._whole(found, sums[:, : 2 * k, : 2 * k], scale)
+        if names:
+            onto = sums[:, : 2 * k, 2 * k :].reshape(-1, 2, k, len(names)).sum(axis=1) * scale[:, None]
+            squared: Array = np.diagonal(sums[:, 2 * k :, 2 * k :], axis1=1, axis2=2)
+            found.along = Along(names, products[..., :k, k:], onto, squared.copy())
+        return found
+
+    def apart(self) -> list[list[str]]:
+        """Pairs of terms that do not depend on any common parameter."""
+        reached = dict(zip(self.terms, self._reached, strict=True))
+        return [[a, b] for a, b in combinations(self.terms, 2) if not reached[a] & reached[b]]
+
+    def _whole(self, found: Conflict, sums: Array, scale: Array) -> Whole:
+        k, sizes = len(self.terms), np.asarray(found.sizes)
+        halves = sums.reshape(-1, 2, k, 2, k).transpose(1, 3, 0, 2, 4) * np.outer(scale, scale)
+        whole = Whole(self.terms, found.layers, halves, np.empty(0), sizes.sum(axis=0), (sizes > 0).sum(axis=0))
+        squared = np.einsum("blkk,bk->lk", found.gram, sizes) - whole.counts * np.einsum("lkk->lk", whole.gram)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.maximum(squared, 0.0) / (whole.batches - 1)
+        whole.spread = np.where(whole.batches > 1, spread, np.nan)
+        return whole
+
+    def _products(self, vectors: Sequence[Sequence[Tensor]]) -> Tensor:
+        return gram(vectors, self._index, len(self._layers)).cpu()
+
+
+def _checked(terms: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(terms, str) or len(terms) < 2 or len(set(terms)) < len(terms):
+        raise ValueError(f"terms must be two or more different names, such as ('ce', 'kd'). Got {terms!r}.")
+    return tuple(terms)
+
+
+def _vectors(along: Mapping[str, Mapping[str, Tensor]], parameters: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    for name, vector in along.items():
+        for parameter, p in parameters.items():
+            if parameter not in vector or vector[parameter].shape != p.shape:
+                got = list(vector[parameter].shape) if parameter in vector else "none"
+                raise ValueError(
+                    f"along[{name!r}] must have a tensor of shape {list(p.shape)} for {parameter}. Got {got}."
+                )
+    return {
+        name: [vector[n].to(p.device, torch.promote_types(p.dtype, torch.float32)) for n, p in parameters.items()]
+        for name, vector in along.items()
+    }
 
 
 def _provenance(problem: Problem) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""How a conflict lies in an HDF5 file."""
+"""How a conflict lies in an HDF5 file: the inner products, which are read back, and what follows from them for others.
+
+Version 1 held two terms, and for each layer their cosine and norms instead of the inner products.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,86 @@ import json
 import h5py
 import numpy as np
 
+from landscape.conflict_result import Conflict
+from landscape.conflict_whole import Along, Whole
 from landscape.hdf5 import read_attrs, write_labelled, write_scale
-from landscape.results import Array, Conflict
+from landscape.results import Array
+
+AXES = ("step", "layer", "term", "other")
+"""Of the inner products. A term cannot be named as one of the first two, beside which its norm lies."""
+
+Labelled = dict[str, tuple[Array, tuple[str, ...]]]
+"""Arrays and the names of their axes, by path in the group."""
 
 
 def write(group: h5py.Group, conflict: Conflict) -> None:
     """Into a group, without its attributes and its other recordings."""
-    group.attrs["terms"] = json.dumps(list(conflict.terms))
+    group.attrs["terms"], group.attrs["by"] = json.dumps(list(conflict.terms)), conflict.by
     write_scale(group, "step", conflict.step, "training step or batch", "1")
-    names = np.array(conflict.layers, dtype=h5py.string_dtype())
-    write_scale(group, "layer", names, "module that owns the parameters", "1")
-    for name, values in _arrays(conflict).items():
-        write_labelled(group, name, values, ("step", "layer")[: values.ndim])
+    _write_names(group, "layer", conflict.layers, f"{conflict.by} of the network")
+    _write_names(group, "term", conflict.terms, "term of the objective")
+    _write_names(group, "other", conflict.terms, "term that it is compared with")
+    if conflict.whole is not None:
+        write_scale(group, "half", np.arange(2), "even or odd batches", "1")
+        write_scale(group, "other_half", np.arange(2), "even or odd batches", "1")
+    if conflict.along is not None:
+        _write_names(group, "vector", conflict.along.names, "vector that the gradients are compared with")
+    for name, (values, dims) in (_own(conflict) | _derived(conflict)).items():
+        write_labelled(group, name, values, dims)
 
 
-def _arrays(conflict: Conflict) -> dict[str, Array]:
-    arrays = {
-        "cosine": conflict.cosine,
-        "consistent": conflict.consistent,
-        "layers/cosine": conflict.layer_cosine,
-        "layers/consistent": conflict.layer_consistent,
-    }
-    for prefix, norm, inconsistent in (
-        ("", conflict.norm, conflict.inconsistent),
-        ("layers/", conflict.layer_norm, conflict.layer_inconsistent),
-    ):
-        for term in conflict.terms:
-            arrays[f"{prefix}norm/{term}"] = norm[term]
-            arrays[f"{prefix}inconsistent/{term}"] = inconsistent[term]
+def _write_names(group: h5py.Group, name: str, values: tuple[str, ...], long_name: str) -> None:
+    write_scale(group, name, np.array(values, dtype=h5py.string_dtype()), long_name, "1")
+
+
+def _own(conflict: Conflict) -> Labelled:
+    """What is read back."""
+    arrays: Labelled = {"gram": (conflict.gram, AXES)}
+    if conflict.sizes is not None:
+        arrays["sizes"] = conflict.sizes, ("step", "term")
+    if conflict.whole is not None:
+        whole = conflict.whole
+        arrays |= {
+            "whole/halves": (whole.halves, ("half", "other_half", "layer", "term", "other")),
+            "whole/spread": (whole.spread, ("layer", "term")),
+            "whole/counts": (whole.counts, ("term",)),
+            "whole/batches": (whole.batches, ("term",)),
+        }
+    if conflict.along is not None:
+        arrays |= {
+            "along/products": (conflict.along.products, ("step", "layer", "term", "vector")),
+            "along/whole": (conflict.along.whole, ("layer", "term", "vector")),
+            "along/squared": (conflict.along.squared, ("layer", "vector")),
+        }
+    return arrays
+
+
+def _derived(conflict: Conflict) -> Labelled:
+    """What other programs read."""
+    step, layers = ("step",), ("step", "layer")
+    arrays: Labelled = {f"norm/{term}": (values, step) for term, values in conflict.norm.items()}
+    arrays |= {f"layers/norm/{term}": (values, layers) for term, values in conflict.layer_norm.items()}
+    if len(conflict.terms) == 2:
+        arrays |= {
+            "cosine": (conflict.cosine, step),
+            "consistent": (conflict.consistent, step),
+            "layers/cosine": (conflict.layer_cosine, layers),
+            "layers/consistent": (conflict.layer_consistent, layers),
+        }
+        arrays |= {f"inconsistent/{term}": (values, step) for term, values in conflict.inconsistent.items()}
+        left = conflict.layer_inconsistent
+        arrays |= {f"layers/inconsistent/{term}": (values, layers) for term, values in left.items()}
+    else:
+        arrays["cosines"] = conflict.cosines, ("step", "term", "other")
+    if conflict.whole is not None:
+        whole = conflict.whole
+        arrays |= {
+            "whole/cosines": (whole.cosines, ("term", "other")),
+            "whole/split_half_cosines": (whole.split_half_cosines, ("term", "other")),
+            "whole/norm": (np.array(list(whole.norm.values())), ("term",)),
+            "whole/variance": (np.array(list(whole.variance.values())), ("term",)),
+            "whole/signal_to_noise": (np.array(list(whole.signal_to_noise.values())), ("term",)),
+        }
     return arrays
 
 
@@ -43,28 +98,64 @@ def read(file: h5py.File) -> Conflict:
     attrs = read_attrs(file)
     conflict = _read_group(file)
     conflict.groups = {name: _read_group(file[name]) for name in attrs.pop("groups")}
-    del attrs["terms"]
+    for name in ("terms", "by"):
+        attrs.pop(name, None)
     conflict.attrs = attrs
     return conflict
 
 
 def _read_group(group: h5py.Group) -> Conflict:
-    a, b = json.loads(group.attrs["terms"])
-    terms = (a, b)
-
-    def of_terms(name: str) -> dict[str, Array]:
-        return {term: group[f"{name}/{term}"][()] for term in terms}
-
+    terms, step = tuple(json.loads(group.attrs["terms"])), group["step"][()]
+    layers = tuple(group["layer"].asstr()[()])
+    if "gram" not in group:
+        return Conflict(terms, step, layers, _gram_of_version_1(group, terms))
     return Conflict(
-        terms=terms,
-        step=group["step"][()],
-        layers=tuple(group["layer"].asstr()[()]),
-        cosine=group["cosine"][()],
-        norm=of_terms("norm"),
-        consistent=group["consistent"][()],
-        inconsistent=of_terms("inconsistent"),
-        layer_cosine=group["layers/cosine"][()],
-        layer_norm=of_terms("layers/norm"),
-        layer_consistent=group["layers/consistent"][()],
-        layer_inconsistent=of_terms("layers/inconsistent"),
+        terms,
+        step,
+        layers,
+        group["gram"][()],
+        sizes=group["sizes"][()] if "sizes" in group else None,
+        whole=_read_whole(group, terms, layers) if "whole" in group else None,
+        along=_read_along(group) if "along" in group else None,
+        by=group.attrs["by"],
     )
+
+
+def _read_whole(group: h5py.Group, terms: tuple[str, ...], layers: tuple[str, ...]) -> Whole:
+    halves, spread, counts, batches = (group[f"whole/{name}"][()] for name in ("halves", "spread", "counts", "batches"))
+    return Whole(terms, layers, halves, spread, counts, batches)
+
+
+def _read_along(group: h5py.Group) -> Along:
+    products, whole, squared = (group[f"along/{name}"][()] for name in ("products", "whole", "squared"))
+    return Along(tuple(group["vector"].asstr()[()]), products, whole, squared)
+
+
+def _gram_of_version_1(group: h5py.Group, terms: tuple[str, ...]) -> Array:
+    a, b = (group[f"layers/norm/{term}"][()] for term in terms)
+    product = np.nan_to_num(group["layers/cosine"][()]) * a * b  # a zero gradient has no cosine
+    return np.stack([np.stack([a * a, product], -1), np.stack([product, b * b], -1)], -2)
+
+
+def faults(file: h5py.File, conflict: Conflict) -> list[str]:
+    """Which arrays of a file are not those that its inner products tell, a sentence each."""
+    wrong = _faults(file, conflict)
+    for name, part in conflict.groups.items():
+        wrong += [f"{name}: {fault}" for fault in _faults(file[name], part)]
+    return wrong
+
+
+def _faults(group: h5py.Group, conflict: Conflict) -> list[str]:
+    wrong = []
+    for name, (values, _) in _derived(conflict).items():
+        if name not in group:
+            wrong.append(f"{name} must be there. Got a file without it.")
+            continue
+        found = group[name][()]
+        scale = np.nanmax(np.abs(values), initial=0.0)
+        if found.shape != values.shape:
+            wrong.append(f"{name} must be of shape {list(values.shape)}. Got {list(found.shape)}.")
+        # The root of a difference of squares is right to 1e-8, in version 1 and on other machines.
+        elif not np.allclose(found, values, rtol=1e-7, atol=1e-7 * scale, equal_nan=True):
+            wrong.append(f"{name} must be what gram tells. Got other values.")
+    return wrong

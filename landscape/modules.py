@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -130,3 +130,30 @@ def filter_layouts(model: nn.Module) -> dict[str, tuple[int, int]]:
         names = ("weight", "weight_v", *(f"parametrizations.weight.original{i}" for i in ("", "0", "1")))
         layouts |= {start + name: layout for name in names}
     return layouts
+
+
+def block(layer: str) -> str:
+    """The block that a layer is part of: up to the first number in its name, ``layer1.0``, ``transformer.h.3``.
+
+    Containers of repeated blocks (``nn.ModuleList``, ``nn.Sequential``) number their children. What is in none is one
+    block with all that its outermost module holds: ``conv1``, ``transformer`` (of ``transformer.wte``).
+    """
+    parts = layer.split(".")
+    numbered = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[: numbered + 1])
+
+
+def units(parameters: Iterable[str], by: str) -> dict[str, str]:
+    """Which part of a model each parameter is counted with, ``{parameter name: part}``.
+
+    Args:
+        parameters: Their names.
+        by: ``"parameter"`` (itself), ``"layer"`` (the module that owns it, see `owner`) or ``"block"`` (see `block`).
+
+    Raises:
+        ValueError: ``by`` is none of these.
+    """
+    ways = {"parameter": lambda name: name, "layer": owner, "block": lambda name: block(owner(name))}
+    if by not in ways:
+        raise ValueError(f"by must be one of {', '.join(ways)}. Got {by!r}.")
+    return {name: ways[by](name) for name in parameters}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,73 +132,3 @@ class Surface:
         shape = " x ".join(f"{name} {size}" for name, size in zip(self.dims, self.status.shape, strict=True))
         done = int((self.status != PENDING).sum())
         return f"<Surface {shape}: {', '.join(self.means)}; {done} of {self.status.size} cells done>"
-
-
-@dataclass
-class Conflict:
-    """How the gradients of two terms agree, step by step, for the whole network and for each layer.
-
-    ``consistent`` and ``inconsistent`` are the norms of the parts in which ``landscape.conflict.decompose``
-    splits the two gradients.
-
-    Attributes:
-        terms: The two names, a and b.
-        step: Step (or batch number) of each record, ``[B]``.
-        layers: Name of the module that owns the parameters of each layer, ``[L]``.
-        cosine: Cosine of the two gradients, ``[B]``; NaN where a gradient is zero.
-        norm: Norm of each term's gradient, ``{term: [B]}``.
-        consistent: Norm of the part that both share, ``[B]``.
-        inconsistent: Norm of what is left of each, ``{term: [B]}``.
-        layer_cosine: ``[B, L]``.
-        layer_norm: ``{term: [B, L]}``.
-        layer_consistent: ``[B, L]``.
-        layer_inconsistent: ``{term: [B, L]}``.
-        attrs: Provenance; the root attributes of the file.
-        groups: Other recordings of the same run by name: ``momentum`` (of the momentum buffers) and ``heldout``
-            (on a fixed held-out batch, once an epoch).
-    """
-
-    terms: tuple[str, str]
-    step: NDArray[np.int64]
-    layers: tuple[str, ...]
-    cosine: Array
-    norm: dict[str, Array]
-    consistent: Array
-    inconsistent: dict[str, Array]
-    layer_cosine: Array
-    layer_norm: dict[str, Array]
-    layer_consistent: Array
-    layer_inconsistent: dict[str, Array]
-    attrs: dict[str, Any] = field(default_factory=dict)
-    groups: dict[str, Conflict] = field(default_factory=dict)
-
-    @property
-    def per_layer(self) -> dict[str, Array]:
-        """Cosine of the two gradients in each layer, ``{module name: [B]}``."""
-        return {name: self.layer_cosine[:, i] for i, name in enumerate(self.layers)}
-
-    @property
-    def fraction_negative(self) -> float:
-        """Share of the records whose cosine is negative; records without a cosine are left out (NaN if all are)."""
-        known = self.cosine[~np.isnan(self.cosine)]
-        return float((known < 0).mean()) if known.size else float("nan")
-
-    def save(self, path: str | Path) -> None:
-        """Write to an HDF5 file, replacing one that is there.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        from landscape import store
-
-        store.save_conflict(path, self)
-
-    def __repr__(self) -> str:
-        a, b = self.terms
-        known = self.cosine[~np.isnan(self.cosine)]
-        agree = (
-            f"mean cosine {known.mean():+.3f}, {self.fraction_negative:.0%} negative"
-            if known.size
-            else "mean cosine undefined"
-        )
-        return f"<Conflict of {a} and {b}: {len(self.step)} records, {len(self.layers)} layers, {agree}>"

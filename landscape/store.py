@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape import conflict_file
+from landscape.conflict_result import Conflict
 from landscape.directions import Directions, files
 from landscape.hdf5 import (
     check_names,
@@ -31,10 +32,11 @@ from landscape.hdf5 import (
     write_scale,
     write_tensor,
 )
-from landscape.results import Array, Conflict, Sampled, Surface
+from landscape.results import Array, Sampled, Surface
 
 SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
-VERSION = 1
+VERSIONS = {SURFACE: 1, CONFLICT: 2}
+"""The newest layout of each that this package reads, and the one it writes."""
 
 _AT_LEAST_EVERY = 0.25
 """Seconds of finished cells that a killed process may lose."""
@@ -106,10 +108,10 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
         OSError: The folder cannot be written or is full; a file that was there is kept.
     """
 
-    check_names(conflict.terms, ("step", "layer"))
+    check_names(conflict.terms, conflict_file.AXES[:2])
 
     def write(file: h5py.File) -> None:
-        write_attrs(file, conflict.attrs | {"schema": CONFLICT, "schema_version": VERSION})
+        write_attrs(file, conflict.attrs | {"schema": CONFLICT, "schema_version": VERSIONS[CONFLICT]})
         conflict_file.write(file, conflict)
         for name, group in conflict.groups.items():
             conflict_file.write(file.create_group(name), group)
@@ -189,14 +191,21 @@ def _schema(file: h5py.File, path: str | Path) -> str:
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
     if schema not in (SURFACE, CONFLICT):
         raise ValueError(f"{path} must have the schema {SURFACE} or {CONFLICT}. Got {schema or 'none'}.")
-    if version > VERSION:
-        raise ValueError(f"{path} has schema version {version}, newer than {VERSION}: update dot-landscape to read it.")
+    if version > VERSIONS[schema]:
+        raise ValueError(
+            f"{path} has schema version {version}, newer than {VERSIONS[schema]}: update dot-landscape to read it."
+        )
     return str(schema)
 
 
 def _write_surface(file: h5py.File, surface: Surface) -> None:
     check_names(surface.means, surface.dims)
-    own = {"schema": SURFACE, "schema_version": VERSION, "dims": list(surface.dims), "terms": list(surface.means)}
+    own = {
+        "schema": SURFACE,
+        "schema_version": VERSIONS[SURFACE],
+        "dims": list(surface.dims),
+        "terms": list(surface.means),
+    }
     write_attrs(file, surface.attrs | own)
     for dim, size in zip(surface.dims, surface.status.shape, strict=True):
         if dim == "direction":

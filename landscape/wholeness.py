@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import directions, store
-from landscape.results import DONE, NOT_FINITE, PENDING, Array, Conflict, Surface
+from landscape import conflict_file, directions, hdf5, store
+from landscape.conflict_result import Conflict
+from landscape.results import DONE, NOT_FINITE, PENDING, Array, Surface
 
 _DIMS = (("x",), ("direction", "x"), ("y", "x"))
 _ATTRIBUTES = (
@@ -23,8 +24,8 @@ def faults(path: str | Path) -> list[str]:
     """What is wrong with a file of a surface, conflict or directions, a sentence each; nothing where it is whole.
 
     Of a surface: attributes, axes, shapes, statuses, that done cells are finite and others of status 2 are not, that
-    the cell at 0 is the origin, and that the directions have their digest. Of a conflict: steps, layers, shapes, and
-    that cosines and norms can be such.
+    the cell at 0 is the origin, and that the directions have their digest. Of a conflict: steps, layers, shapes, that
+    the inner products can be such, and that cosines, norms and the like are those that they tell.
     """
     try:
         if store.is_directions(path):
@@ -33,7 +34,9 @@ def faults(path: str | Path) -> list[str]:
         found = store.load(path)
     except Exception as error:  # whatever HDF5 makes of a damaged file is what is wrong with it
         return [str(error) or type(error).__name__]
-    return of_surface(found) if isinstance(found, Surface) else of_conflict(found)
+    if isinstance(found, Surface):
+        return of_surface(found)
+    return of_conflict(found) or _beside_gram(path, found)
 
 
 def of_surface(surface: Surface) -> list[str]:
@@ -48,6 +51,11 @@ def of_conflict(conflict: Conflict) -> list[str]:
     for name, group in conflict.groups.items():
         wrong += [f"{name}: {fault}" for fault in _records(group)]
     return wrong
+
+
+def _beside_gram(path: str | Path, conflict: Conflict) -> list[str]:
+    with hdf5.reading(path) as file:
+        return conflict_file.faults(file, conflict)
 
 
 def _axes_and_cells(surface: Surface) -> list[str]:
@@ -141,24 +149,30 @@ def _records(conflict: Conflict) -> list[str]:
     wrong = [] if (np.diff(conflict.step) > 0).all() else [f"step must increase. Got {conflict.step.tolist()}."]
     if len(set(conflict.layers)) < len(conflict.layers):
         wrong.append(f"layers must be different. Got {', '.join(conflict.layers)}.")
-    each = [("cosine", conflict.cosine), ("consistent part", conflict.consistent)]
-    layers = [("cosine of layers", conflict.layer_cosine), ("consistent part of layers", conflict.layer_consistent)]
-    for term in conflict.terms:
-        each += [
-            (f"norm of {term}", conflict.norm[term]),
-            (f"inconsistent part of {term}", conflict.inconsistent[term]),
-        ]
-        layers += [
-            (f"norm of {term} of layers", conflict.layer_norm[term]),
-            (f"inconsistent part of {term} of layers", conflict.layer_inconsistent[term]),
-        ]
-    steps = len(conflict.step)
-    wrong += _of_shape((steps,), each) + _of_shape((steps, len(conflict.layers)), layers)
-    for name, values in (*each, *layers):
-        low, high = (-1.0, 1.0) if name.startswith("cosine") else (0.0, np.inf)
-        outside = values[(values < low) | (values > high)]
-        wrong += [f"{name} must be within {low:g} and {high:g}. Got {outside[0]}."] if outside.size else []
-    return wrong
+    b, n, k = len(conflict.step), len(conflict.layers), len(conflict.terms)
+    shaped = _of_shape((b, n, k, k), [("gram", conflict.gram)])
+    shaped += [] if conflict.sizes is None else _of_shape((b, k), [("sizes", conflict.sizes)])
+    if conflict.whole is not None:
+        shaped += _of_shape((2, 2, n, k, k), [("gram of the halves", conflict.whole.halves)])
+        shaped += _of_shape((n, k), [("spread", conflict.whole.spread)])
+        shaped += _of_shape((k,), [("counts", conflict.whole.counts), ("batches", conflict.whole.batches)])
+    if shaped:
+        return wrong + shaped
+    wrong += _gram("gram", conflict.gram)
+    return wrong if conflict.whole is None else wrong + _gram("gram of all examples", conflict.whole.gram)
+
+
+def _gram(name: str, grams: Array) -> list[str]:
+    """Whether matrices can be inner products: finite, symmetric, with no cosine beyond 1."""
+    if not np.isfinite(grams).all():
+        return [f"{name} must be finite. Got {int((~np.isfinite(grams)).sum())} values that are not."]
+    squared = np.diagonal(grams, axis1=-2, axis2=-1)
+    if (squared < 0).any():
+        return [f"{name} must have squared norms of at least 0. Got {squared.min()}."]
+    bound = np.sqrt(squared[..., :, None] * squared[..., None, :]) * (1 + 1e-9)
+    if (np.abs(grams) > bound).any() or (np.abs(grams - np.swapaxes(grams, -1, -2)) > 1e-9 * bound).any():
+        return [f"{name} must be symmetric, without a cosine beyond 1. Got one that is not."]
+    return []
 
 
 def _sem(term: str) -> str:

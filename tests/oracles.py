@@ -136,6 +136,25 @@ def gradients(
     return found
 
 
+def example_gradients(
+    model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str
+) -> list[list[np.ndarray]]:
+    """For each batch the flat gradient of the term at each of its values, over all parameters that need one."""
+    module = copy.deepcopy(model).cpu().eval()
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    found = []
+    for batch in batches:
+        values = objective(module, batch)[term]
+        each = values.values[values.counted] if hasattr(values, "counted") else values
+        rows = []
+        for value in each:
+            gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
+            flat = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, wanted, strict=True)]
+            rows.append(torch.cat([g.reshape(-1) for g in flat]).double().numpy())
+        found.append(rows)
+    return found
+
+
 def parts(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The consistent part of two vectors and what is left of each, from the sentence that defines them."""
     if not a.any() or not b.any():

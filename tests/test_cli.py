@@ -335,7 +335,7 @@ def test_wrong_usage_is_said_in_words_on_a_terminal_without_unicode(tmp_path: Pa
         ("surface --problem my_network:problem --lines -3", ["-3"]),
         ("surface --problem my_network:problem -o none/s.h5", ["none/s.h5 cannot be written"]),
         ("conflict --problem my_network:problem --terms ce nothing", ["'nothing'", "ce, kd, error"]),
-        ("conflict --problem my_network:problem --terms ce ce", ["two different names"]),
+        ("conflict --problem my_network:problem --terms ce ce", ["two or more different names"]),
         ("conflict --problem my_network:problem --terms ce error", ["'error' must be differentiable"]),
         ("conflict --problem my_network:problem --batches 0", ["batches must be at least 1", "Got 0"]),
         ("conflict --problem my_network:problem --batches -2", ["batches must be at least 1", "Got -2"]),

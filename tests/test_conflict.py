@@ -203,7 +203,7 @@ def test_vectors_of_other_lengths_are_refused(b):
 
 def of_vectors(pairs) -> ls.Conflict:
     a, b = (torch.stack([torch.as_tensor(p[k], dtype=torch.float64) for p in pairs]) for k in (0, 1))
-    grams = torch.stack([gram([x], [y], [0], 1) for x, y in zip(a, b, strict=True)])
+    grams = torch.stack([gram([[x], [y]], [0], 1) for x, y in zip(a, b, strict=True)])
     return from_gram(("ce", "kd"), range(len(pairs)), ["all"], grams.numpy())
 
 
@@ -234,10 +234,10 @@ def test_the_cases_that_define_the_decomposition_hold_for_the_gram_matrix():
 def test_the_gram_matrix_is_per_layer():
     a = [torch.randn(2, 3), torch.randn(4), torch.randn(5)]
     b = [torch.randn(2, 3), torch.randn(4), torch.randn(5)]
-    got = gram(a, b, [1, 0, 1], 2)
+    got = gram([a, b], [1, 0, 1], 2)
     for row, members in ((0, [1]), (1, [0, 2])):
         x, y = (np.concatenate([v[i].double().flatten().numpy() for i in members]) for v in (a, b))
-        np.testing.assert_allclose(got[row].numpy(), [x @ x, y @ y, x @ y], rtol=1e-13)
+        np.testing.assert_allclose(got[row].numpy(), [[x @ x, x @ y], [x @ y, y @ y]], rtol=1e-13)
 
 
 @given(ce=vectors(6), kd=vectors(6), g_ce=vectors(6), g_kd=vectors(6), mu=st.floats(0, 1), delta=st.floats(-0.5, 0.5))
@@ -285,8 +285,10 @@ def test_a_file_holds_everything(tmp_path, device):
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        (("ce",), r"terms must be two different names, such as \('ce', 'kd'\). Got \('ce',\)"),
-        (("ce", "ce"), "two different names"),
+        (("ce",), r"terms must be two or more different names, such as \('ce', 'kd'\). Got \('ce',\)"),
+        (("ce", "ce"), "two or more different names"),
+        (("ce", "kd", "ce"), "two or more different names"),
+        ("ce", "two or more different names"),
         (("ce", "dkd"), "term must be among those of the objective: ce, kd, hit. Got 'dkd'"),
         (("ce", "hit"), "term 'hit' must be differentiable. Got one without a gradient"),
     ],

@@ -13,8 +13,9 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 
 from landscape import plot
+from landscape.conflict import from_gram
 from landscape.plot import _axis, _caption, _style
-from landscape.results import DONE, NOT_FINITE, PENDING, Conflict, Sampled, Surface
+from landscape.results import DONE, NOT_FINITE, PENDING, Sampled, Surface
 
 METHODS = ("CE", "KD+SGD", "KD+DOT")
 
@@ -37,22 +38,9 @@ def plane(seed=0, low=1.0, high=2.0, shape=(5, 7)):
 
 
 def conflict(seed=0, steps=range(6), layers=("conv1", "layer1.0.conv1", "fc")):
-    rng, b, n = np.random.default_rng(seed), len(steps), len(layers)
-    one = {"ce": np.ones(b), "kd": np.ones(b)}
-    each = {"ce": np.ones((b, n)), "kd": np.ones((b, n))}
-    return Conflict(
-        terms=("ce", "kd"),
-        step=np.asarray(steps),
-        layers=tuple(layers),
-        cosine=rng.uniform(-1, 1, b),
-        norm=one,
-        consistent=np.ones(b),
-        inconsistent=one,
-        layer_cosine=rng.uniform(-1, 1, (b, n)),
-        layer_norm=each,
-        layer_consistent=np.ones((b, n)),
-        layer_inconsistent=each,
-    )
+    """Of gradients of norm 1 in each layer."""
+    cosines = np.random.default_rng(seed).uniform(-1, 1, (len(steps), len(layers), 1, 1))
+    return from_gram(("ce", "kd"), list(steps), layers, np.eye(2) + cosines * (1 - np.eye(2)))
 
 
 def every_figure():
@@ -321,7 +309,8 @@ def test_cosine_line_is_the_mean_over_seeds_at_the_steps_all_have():
 
 def test_cosine_leaves_a_step_without_one_open():
     broken = conflict()
-    broken.cosine[3] = np.nan
+    broken.gram[3] = 0.0
+    assert list(np.isnan(broken.cosine)) == [False, False, False, True, False, False]
     drawn = plot.cosine({"CE": [broken]}).axes[0].lines[1].get_ydata()
     np.testing.assert_array_equal(drawn, broken.cosine)
 
@@ -355,8 +344,8 @@ def test_layers_dots_and_bars_of_several_seeds():
 
 def test_layers_bars_of_one_seed_are_over_steps_without_those_that_have_no_cosine():
     one = conflict()
-    one.layer_cosine[2, 1] = np.nan
-    one.layer_cosine[:, 2] = np.nan
+    one.gram[2, 1] = 0.0
+    one.gram[:, 2, 0] = 0.0
     ax = plot.layers({"CE": [one]}).axes[0]
     known = np.delete(one.layer_cosine[:, 1], 2)
     dots = line(ax, "CE").get_xdata()

@@ -44,7 +44,8 @@ def bundle(p: ls.Problem, n: int = 4) -> tuple[Directions, ls.Grid1D]:
 
 def a_conflict() -> ls.Conflict:
     a, b = (np.random.default_rng(k).normal(size=(4, 3, 5)) for k in (0, 1))
-    grams = np.stack([(a * a).sum(-1), (b * b).sum(-1), (a * b).sum(-1)], -1)
+    vectors = np.stack([a, b], axis=2)
+    grams = vectors @ vectors.swapaxes(-1, -2)
     c = from_gram(("ce", "kd"), [0, 10, 20, 30], ["conv", "norm", "head"], grams)
     c.groups["momentum"] = from_gram(("ce", "kd"), [0, 10], ["conv", "norm", "head"], grams[:2])
     return c
@@ -305,7 +306,11 @@ def test_xarray_opens_a_conflict_with_its_coordinates(group, dims, tmp_path):
     with open_labelled(tmp_path / "c.h5", group) as data:
         arrays = list(data.data_vars.values())
         assert arrays
-        assert {a.dims for a in arrays} == {dims}
+        assert {a.dims for name, a in data.data_vars.items() if name != "gram"} == {dims}
+        assert ("gram" in data) == (group in (None, "momentum"))
+        if "gram" in data:
+            assert data["gram"].dims == ("step", "layer", "term", "other")
+            assert list(data.coords["other"].values) == ["ce", "kd"]
         np.testing.assert_array_equal(data.coords["step"], c.step[: 2 if "momentum" in str(group) else 4])
         if "layer" in dims:
             assert list(data.coords["layer"].values) == ["conv", "norm", "head"]
@@ -333,7 +338,12 @@ def test_any_name_of_a_term_survives_or_is_refused_by_name(term, tmp_path):
 @pytest.mark.parametrize("term", ["step", "layer", "a/b", ".", "", "cross entropy", "Δ"])
 @pytest.mark.parametrize("first", [False, True])
 def test_any_name_of_a_conflicts_term_survives_or_is_refused_by_name(term, first, tmp_path):
-    c = from_gram((term, "kd") if first else ("kd", term), [0, 1], ["all"], np.arange(1.0, 7.0).reshape(2, 1, 3))
+    c = from_gram(
+        (term, "kd") if first else ("kd", term),
+        [0, 1],
+        ["all"],
+        np.array([[2.0, 1.0], [1.0, 3.0]]) * np.ones((2, 1, 1, 1)),
+    )
     try:
         c.save(tmp_path / "c.h5")
     except ValueError as error:

@@ -8,7 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.results import Array, Conflict
+from landscape.conflict_result import Conflict
+from landscape.results import Array
 
 
 def common_steps(name: str, conflicts: Sequence[Conflict]) -> NDArray[np.int64]:
@@ -35,10 +36,13 @@ def common_terms(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, str]
     """The two terms whose gradients all recordings compare.
 
     Raises:
-        ValueError: There is no recording, or they compare different terms.
+        ValueError: There is no recording, or they compare different terms, or more than two.
     """
     pairs = {conflict.terms for seeds in conflicts.values() for conflict in seeds}
     if len(pairs) != 1:
         got = "; ".join(" and ".join(pair) for pair in sorted(pairs)) or "no recordings"
         raise ValueError(f"expected recordings of one pair of terms. Got {got}. Draw a figure for each pair.")
-    return pairs.pop()
+    terms = pairs.pop()
+    if len(terms) != 2:
+        raise ValueError(f"expected recordings of two terms. Got {', '.join(terms)}. Choose two: conflict.pair(a, b).")
+    return terms[0], terms[1]

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscape.conflict_result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import band
 from landscape.plot._conflicts import at_steps, common_steps, common_terms
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
-from landscape.results import Conflict
 
 
 def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:

@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscape.conflict_result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._conflicts import common_terms
 from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy
-from landscape.results import Array, Conflict
+from landscape.results import Array
 
 _LOW, _HIGH = 0.1, 0.9
 
