@@ -506,7 +506,7 @@ def write_large(path: str) -> None:
     try:
         if Path(path).exists():
             n = 1000
-            from_gram(("ce", "kd"), range(n), ["all"], np.ones((n, 1, 3))).save(path)
+            from_gram(("ce", "kd"), range(n), ["all"], np.ones((n, 1, 2, 2))).save(path)
         else:
             model = nn.Linear(3000, 2)
             p = ls.Problem(model, lambda m, b: {"a": b}, [torch.ones(2)])
