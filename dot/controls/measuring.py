@@ -19,7 +19,7 @@ from dot.losses import cross_entropy, kd_loss
 from dot.runs import Run
 from dot.trainer import in_order
 from landscape import store
-from landscape.results import Conflict
+from landscape.conflict_result import Conflict
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,12 @@ def _flatness(run: Run, study: StudyConfig, device: torch.device, lines: Path) -
 
 
 def _conflict(conflict: Conflict) -> dict[str, float]:
-    shares = {
-        f"inconsistent_{term}": _mean_known(_share(conflict.inconsistent[term], conflict.norm[term]))
-        for term in conflict.terms
-    }
+    shares = {f"inconsistent_{term}": _mean_known(share) for term, share in conflict.inconsistent_share.items()}
     return shares | {
         "cosine": _mean_known(conflict.cosine),
         "negative": conflict.fraction_negative,
         "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
     }
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Of the squared norm; NaN where that is 0."""
-    squared = np.where(whole > 0, whole, np.nan) ** 2
-    return part**2 / squared
 
 
 def _mean_known(values: np.ndarray) -> float:
