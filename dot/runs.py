@@ -336,7 +336,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
             recorder = ConflictRecorder(run.path, model, teacher, distillation, data, config, world)
     trainer = Trainer(model, teacher, distillation, data, config, recorder, world)
     metrics = Journal(run.path / "metrics.jsonl", at="epoch")
-    _go_on(run, trainer)
+    _go_on(run, trainer, recorder)
     if not world.same(trainer.place.step):
         raise RuntimeError(
             f"all processes must go on from the same checkpoint of {run.path}. Got others at other steps: they need a "
@@ -358,7 +358,7 @@ def _train(run: Run, device: torch.device, recording: bool, label: str, world: W
             recorder.sync()
         if trainer.place.step_in_epoch == 0 and trainer.place.epoch in config.record.checkpoints:
             _write_tensors(_kept(run, trainer.place.epoch), model.state_dict())
-        _save(run, trainer.state())
+        _save(run, trainer.state() | ({} if recorder is None else {"recorder": recorder.state()}))
 
     with deferred_interrupt(alone=world.size == 1) as stop, bar(config.train.epochs, label, "epoch") as progress:
         progress.update(trainer.place.epoch)
@@ -439,7 +439,7 @@ def _example(data: ImageSet) -> Tensor:
     return data.inputs_of(data.test, torch.arange(2))
 
 
-def _go_on(run: Run, trainer: Trainer) -> None:
+def _go_on(run: Run, trainer: Trainer, recorder: ConflictRecorder | None) -> None:
     """Load the last checkpoint that can be read, if there is one.
 
     Raises:
@@ -450,7 +450,10 @@ def _go_on(run: Run, trainer: Trainer) -> None:
         if not path.exists():
             continue
         try:
-            trainer.load_state(load_checkpoint(path))
+            state = load_checkpoint(path)
+            trainer.load_state(state)
+            if recorder is not None and "recorder" in state:  # a checkpoint of an earlier version has none
+                recorder.load_state(state["recorder"])
         except ValueError as error:
             faults.append(str(error))
             continue

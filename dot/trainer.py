@@ -51,7 +51,7 @@ class Recorder(Protocol):
         """Called before an update, the losses' graph still there."""
         ...
 
-    def epoch(self, step: int, model: nn.Module) -> None:
+    def epoch(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Called after an epoch."""
         ...
 
@@ -177,7 +177,7 @@ class Trainer:
             if not all(map(math.isfinite, found.values())):
                 raise Diverged(_ADVICE.format(value=found, where=f"on the {name} images after epoch {epoch}"))
         if self.recorder is not None:
-            self.recorder.epoch(place.step, self.model)
+            self.recorder.epoch(place.step, self.model, self.strategy.optimizer)
         return {
             "epoch": epoch,
             **numbers,

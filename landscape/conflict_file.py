@@ -47,6 +47,8 @@ def _own(conflict: Conflict) -> Labelled:
     arrays: Labelled = {"gram": (conflict.gram, AXES)}
     if conflict.sizes is not None:
         arrays["sizes"] = conflict.sizes, ("step", "term")
+    if conflict.spread is not None:
+        arrays["spread"] = conflict.spread, ("step", "term")
     if conflict.whole is not None:
         whole = conflict.whole
         arrays |= {
@@ -81,6 +83,8 @@ def _derived(conflict: Conflict) -> Labelled:
         arrays |= {f"layers/inconsistent/{term}": (values, layers) for term, values in left.items()}
     else:
         arrays["cosines"] = conflict.cosines, ("step", "term", "other")
+    if conflict.spread is not None:
+        arrays |= {f"signal_to_noise/{term}": (values, step) for term, values in conflict.signal_to_noise.items()}
     if conflict.whole is not None:
         whole = conflict.whole
         arrays |= {
@@ -118,6 +122,7 @@ def _read_group(group: h5py.Group) -> Conflict:
         whole=_read_whole(group, terms, layers) if "whole" in group else None,
         along=_read_along(group) if "along" in group else None,
         by=group.attrs["by"],
+        spread=group["spread"][()] if "spread" in group else None,
     )
 
 

@@ -36,8 +36,11 @@ class Conflict:
         along: How the gradients point along other vectors; None where none were given.
         by: What ``layers`` are: ``"parameter"``, ``"layer"`` (the module that owns the parameters) or ``"block"``.
         attrs: Provenance; the root attributes of the file.
-        groups: Other recordings of the same run by name: ``momentum`` (of the momentum buffers) and ``heldout``
-            (on a fixed held-out batch, once an epoch).
+        groups: Other recordings of the same run by name: ``momentum`` (of the momentum buffers); ``motion`` (of the
+            gradients, those of the record before, the last step that each buffer made, and the update); ``heldout`` (on
+            a fixed held-out batch, once an epoch) and ``heldout-motion``.
+        spread: Variance of the gradient of one example, summed over the parameters, ``[B, K]``; None where nobody
+            measured it, NaN where it is not known.
     """
 
     terms: tuple[str, ...]
@@ -50,6 +53,7 @@ class Conflict:
     by: str = "layer"
     attrs: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, Conflict] = field(default_factory=dict)
+    spread: Array | None = None
 
     @property
     def total(self) -> Array:
@@ -129,6 +133,18 @@ class Conflict:
         known = cosine[~np.isnan(cosine)]
         return float((known < 0).mean()) if known.size else float("nan")
 
+    @property
+    def signal_to_noise(self) -> dict[str, Array]:
+        """|E g|^2 / E|g - E g|^2 of each term, for one example, ``{term: [B]}``; NaN where no spread was measured.
+
+        For a batch of n examples it is n times this. Unbiased above and below, as `Whole.signal_to_noise`.
+        """
+        if self.spread is None or self.sizes is None:
+            return self._of_terms(np.full((len(self.step), len(self.terms)), np.nan))
+        signal = np.diagonal(self.total, axis1=-2, axis2=-1) - self.spread / self.sizes
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._of_terms(np.where(self.spread > 0, signal / self.spread, np.nan))
+
     def cosine_along(self, name: str) -> dict[str, Array]:
         """Cosine of each term's gradients with a vector of ``along``, ``{term: [B]}``.
 
@@ -178,6 +194,7 @@ class Conflict:
             self.by,
             self.attrs,
             {name: group.pair(a, b) for name, group in self.groups.items()},
+            None if self.spread is None else self.spread[:, rows],
         )
 
     def grouped(self, by: str) -> Conflict:
@@ -207,6 +224,7 @@ class Conflict:
             by,
             self.attrs,
             {name: group.grouped(by) for name, group in self.groups.items()},
+            self.spread,
         )
 
     def intervals(self, seed: int = 0) -> dict[str, Interval]:

@@ -54,7 +54,7 @@ class Departure:
         """Every step."""
         return True
 
-    def epoch(self, step: int, model: torch.nn.Module) -> None:
+    def epoch(self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Nothing to do."""
 
     def step(self, step: int, losses: Any, optimizer: torch.optim.Optimizer) -> None:

@@ -102,10 +102,84 @@ def test_records_equal_gradients_computed_by_hand(
     assert store.load_conflict(tmp_path / "conflict.h5").terms == ("ce", "kd")
 
 
-def heldout_gradients(job: RunConfig, model: Any, teacher: Any, data: Any) -> tuple[Vectors, Vectors]:
+def whole(vectors: Vectors) -> np.ndarray:
+    return np.concatenate(list(vectors.values()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_motion_equals_that_of_vectors_taken_by_hand(
+    method: str, job: RunConfig, tmp_path: Path, device: torch.device
+) -> None:
+    """Gradients, those of the record before, and what the buffers of before the step make at its rate."""
+    job = vary(job, method=method, train={"milestones": (2,)})
+    data, (student, teacher) = digits(device, 100, 50), networks(device)
+    by_hand, state, steps, after = copy.deepcopy(student), {}, [], []
+    recorder = ConflictRecorder(tmp_path, student, Teacher(teacher), Hinton(4.0), data, job)
+    trainer = trainer_of(student, teacher, data, job, recorder)
+    for epoch in (1, 2, 3):
+        trainer.run_epoch()
+        steps += train_by_hand(job, by_hand, teacher, data, epoch, state)
+        made = {name: {n: steps[-1].rate * b for n, b in buffers.items()} for name, buffers in state.items()}
+        after.append((heldout_gradients(job, by_hand, teacher, data), {name: flat(m) for name, m in made.items()}))
+    recorder.sync()
+    recorder.consolidate(tmp_path / "conflict.h5", {})
+    found = store.load_conflict(tmp_path / "conflict.h5").groups["motion"]
+    own = ["step of ce", "step of kd"] if method == "kd-dot" else []
+    assert found.terms == ("ce", "kd", "ce before", "kd before", *own, "update")
+    assert found.step.tolist() == [3, 6, 9]
+    for i, (now, before) in enumerate(zip(steps[3::3], steps[::3], strict=False)):
+        made = [whole(flat({n: now.rate * b for n, b in buffers.items()})) for buffers in now.buffers.values()]
+        vectors = [whole(flat(g)) for g in (now.task, now.distill, before.task, before.distill)]
+        vectors += [*(made if own else []), sum(made)]
+        products = np.array([[a @ b for a in vectors] for b in vectors])
+        sizes = np.sqrt(np.diag(products))
+        np.testing.assert_allclose(
+            found.gram[i, 0] / np.outer(sizes, sizes), products / np.outer(sizes, sizes), atol=5e-3
+        )
+    epochs = store.load_conflict(tmp_path / "conflict.h5").groups["heldout-motion"]
+    assert epochs.step.tolist() == [4, 8, 12]
+    for i, (gradients, made) in enumerate(after):
+        update = sum(whole(m) for m in made.values())
+        for term, gradient in zip(("ce", "kd"), gradients, strict=True):
+            wanted = oracles.cosine(whole(gradient), update)
+            assert epochs.pair(term, "update").cosine[i] == pytest.approx(wanted, abs=5e-3)
+        assert epochs.norm["update"][i] == pytest.approx(np.linalg.norm(update), rel=5e-3)
+
+
+@pytest.mark.parametrize("heldout", [20, 21, 1])
+def test_the_noise_of_the_heldout_gradient_is_that_of_its_chunks(
+    heldout: int, job: RunConfig, tmp_path: Path, device: torch.device
+) -> None:
+    job = vary(job, record={"heldout": heldout})
+    data, (student, teacher) = digits(device, 100, 50), networks(device)
+    recorder = ConflictRecorder(tmp_path, student, Teacher(teacher), Hinton(4.0), data, job)
+    trainer = trainer_of(student, teacher, data, job, recorder)
+    trainer.run_epoch()
+    recorder.sync()
+    recorder.consolidate(tmp_path / "conflict.h5", {})
+    found = store.load_conflict(tmp_path / "conflict.h5").groups["heldout"]
+    assert found.sizes.tolist() == [[heldout, heldout]]
+    if heldout == 1:
+        assert np.isnan(found.spread).all()
+        assert np.isnan(found.signal_to_noise["ce"]).all()
+        return
+    chunks = np.array_split(np.arange(heldout), 8)
+    for k, term in enumerate(("ce", "kd")):
+        each = [whole(heldout_gradients(job, student, teacher, data, chunk)[k]) for chunk in chunks]
+        mean = whole(heldout_gradients(job, student, teacher, data, np.arange(heldout))[k])
+        scatter = sum(len(c) * np.sum((g - mean) ** 2) for c, g in zip(chunks, each, strict=True))
+        spread = scatter / 7
+        assert found.spread[0, k] == pytest.approx(spread, rel=1e-3)
+        signal = np.sum(mean**2) - spread / heldout
+        assert found.signal_to_noise[term][0] == pytest.approx(signal / spread, rel=2e-3, abs=1e-4)
+
+
+def heldout_gradients(
+    job: RunConfig, model: Any, teacher: Any, data: Any, chosen: Any = slice(20)
+) -> tuple[Vectors, Vectors]:
     """Of the first test examples, in eval mode."""
     module = copy.deepcopy(model).eval()
-    inputs, labels = tiny.normalised(data.test.images[:20]), data.test.labels[:20]
+    inputs, labels = tiny.normalised(data.test.images[chosen]), data.test.labels[chosen]
     logits = module(inputs)
     with torch.no_grad():
         expected = teacher.eval()(inputs)
@@ -129,6 +203,7 @@ def test_recording_changes_nothing(method: str, tmp_path: Path) -> None:
         folders.append(runs.train(job, root, CPU, recording=name == "with").path)
     one, two = folders
     a, b = (load_checkpoint(folder / "checkpoints" / "last.pt") for folder in folders)
+    assert set(a.pop("recorder")["before"]) == {"ce", "kd"}
     assert tiny.same(a, b)
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
     assert tiny.metrics(one) == tiny.metrics(two)
@@ -156,7 +231,7 @@ def test_no_records_of_steps_when_none_are_asked_for(tmp_path: Path) -> None:
     run = runs.train(vary(study.student_run("kd-dot", 0), record={"every": 0}), root, CPU)
     found = store.load_conflict(run.conflict)
     assert found.step.size == 0
-    assert set(found.groups) == {"heldout"}
+    assert set(found.groups) == {"heldout", "heldout-motion"}
     assert found.groups["heldout"].step.tolist() == [15, 30]
 
 

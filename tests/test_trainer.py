@@ -48,7 +48,7 @@ class Spy:
         if step in self._act:
             self._act[step]()  # type: ignore[operator]
 
-    def epoch(self, step: int, model: nn.Module) -> None:
+    def epoch(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.epochs.append(step)
 
 
