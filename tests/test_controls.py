@@ -333,7 +333,7 @@ def test_results_come_back_from_their_file_and_say_what_was_compared(
                 assert compared["n"] == 2
             assert compared["verdict"] in ("higher", "lower", "no difference found", "too few pairs")
     heading, *rows = results.means(found, ["accuracy"])
-    assert heading == ["", "test accuracy, last epoch (%)", "n"]
+    assert heading == ["", "accuracy (%)", "n"]
     first = [raw["numbers"]["accuracy"]["sgd"][seed] for seed in ("0", "1")]
     assert rows[0] == ["sgd", f"{np.mean(first):.2f} ± {np.std(first, ddof=1):.2f}", "2"]
     assert [row[0] for row in results.differences(found, "sgd")] == ["minus sgd", *list(plan.arms)[1:]]

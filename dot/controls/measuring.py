@@ -24,33 +24,35 @@ from landscape.conflict_result import Conflict
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called, and whether a higher one is better (None: neither)."""
+    """What a number is called, at length and in the head of a column, and how many digits of it are shown."""
 
     name: str
-    higher_is_better: bool | None = None
+    short: str
     digits: int = 3
 
 
 MEASURES = {
-    "accuracy": Measure("test accuracy, last epoch (%)", True, 2),
-    "accuracy_best": Measure("that of the best epoch, chosen on the test images (%)", True, 2),
-    "ce_test": Measure("task loss, test", False),
-    "ce_train": Measure("task loss, training images", False),
-    "kd_test": Measure("distillation loss, test", False),
-    "kd_train": Measure("distillation loss, training images", False),
-    "agreement_test": Measure("same class as the teacher, test (%)", True, 2),
-    "agreement_train": Measure("same class as the teacher, training images (%)", True, 2),
-    "kl_test": Measure("KL(teacher || student), test", False),
-    "kl_train": Measure("KL(teacher || student), training images", False),
-    "epochs": Measure("epochs to the test task loss", False, 1),
-    "width_0.1": Measure("basin width at +0.1", True),
-    "width_1": Measure("basin width at +1", True),
-    "curvature": Measure("curvature", False, 1),
-    "cosine": Measure("gradient cosine, training"),
-    "negative": Measure("share of negative cosines, training"),
-    "inconsistent_ce": Measure("inconsistent share of the task gradient, training"),
-    "inconsistent_kd": Measure("inconsistent share of the distillation gradient, training"),
-    "cosine_heldout": Measure("gradient cosine, held-out"),
+    "accuracy": Measure("test accuracy, last epoch (%)", "accuracy (%)", 2),
+    "accuracy_best": Measure("that of the best epoch, chosen on the test images (%)", "best epoch's (%)", 2),
+    "ce_test": Measure("task loss, test", "task loss"),
+    "ce_train": Measure("task loss, training images", "task loss, training"),
+    "kd_test": Measure("distillation loss, test", "distillation loss"),
+    "kd_train": Measure("distillation loss, training images", "distillation loss, training"),
+    "agreement_test": Measure("same class as the teacher, test (%)", "agreement (%)", 2),
+    "agreement_train": Measure("same class as the teacher, training images (%)", "agreement, training (%)", 2),
+    "kl_test": Measure("KL(teacher || student), test", "KL to the teacher"),
+    "kl_train": Measure("KL(teacher || student), training images", "KL to the teacher, training"),
+    "epochs": Measure("epochs to the test task loss", "epochs to the loss", 1),
+    "width_0.1": Measure("basin width at +0.1", "width at +0.1"),
+    "width_1": Measure("basin width at +1", "width at +1"),
+    "curvature": Measure("curvature", "curvature", 1),
+    "cosine": Measure("gradient cosine, training", "cosine, training"),
+    "negative": Measure("share of negative cosines, training", "negative cosines"),
+    "inconsistent_ce": Measure("inconsistent share of the task gradient, training", "inconsistent, task"),
+    "inconsistent_kd": Measure(
+        "inconsistent share of the distillation gradient, training", "inconsistent, distillation"
+    ),
+    "cosine_heldout": Measure("gradient cosine, held-out", "cosine, held-out"),
 }
 """Numbers of a run by their keys, in order.
 

@@ -10,28 +10,19 @@ from matplotlib.figure import Figure
 import landscape as ls
 from dot.config import METHODS
 from dot.controls.measuring import MEASURES
-from dot.controls.results import Results, means
+from dot.controls.results import SHOWN, Results, means
 from landscape import report
 from landscape.plot import Difference
 
-DRAWN = {
-    "accuracy": "test accuracy (%)",
-    "ce_test": "test task loss",
-    "kd_test": "test distillation\nloss",
-    "curvature": "curvature",
-    "cosine_heldout": "gradient cosine,\nheld-out",
-}
-"""Measures of the figures, and how they are headed."""
-
 
 def figure(found: Results, baseline: str) -> Figure:
-    """Every arm against a baseline, in the measures of `DRAWN`."""
+    """Every arm against a baseline, in the measures of `SHOWN`."""
     measures = {
-        heading: {
+        MEASURES[measure].short: {
             arm: Difference(c.mean, c.low, c.high, c.verdict in ("higher", "lower"))
             for arm, c in found.comparisons(baseline, measure).items()
         }
-        for measure, heading in DRAWN.items()
+        for measure in SHOWN
     }
     return ls.plot.differences(measures, baseline)
 

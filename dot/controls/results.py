@@ -22,7 +22,7 @@ Values = Mapping[str, Mapping[int, float]]
 """A number of each arm and seed."""
 
 SHOWN = ("accuracy", "ce_test", "kd_test", "curvature", "cosine_heldout")
-"""Measures of the tables that a terminal shows."""
+"""Measures of the figures, and of the tables that a terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def load(path: Path) -> Results:
 def means(found: Results, measures: Sequence[str] = SHOWN) -> list[list[str]]:
     """A heading and a row for each arm: mean ± standard deviation over the seeds that have the number."""
     return [
-        ["", *(MEASURES[measure].name for measure in measures), "n"],
+        ["", *(MEASURES[measure].short for measure in measures), "n"],
         *(
             [arm, *(_mean(found.numbers[measure][arm].values(), measure) for measure in measures), _runs(found, arm)]
             for arm in found.arms
@@ -135,7 +135,7 @@ def differences(found: Results, baseline: str, measures: Sequence[str] = SHOWN) 
     """
     columns = [found.comparisons(baseline, measure) for measure in measures]
     return [
-        [f"minus {baseline}", *(MEASURES[measure].name for measure in measures), "n"],
+        [f"minus {baseline}", *(MEASURES[measure].short for measure in measures), "n"],
         *(
             [
                 arm,
