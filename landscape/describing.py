@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape import store
+from landscape.conflict_whole import Whole
 from landscape.directions import Directions, files
 from landscape.results import Sampled, Surface
 
@@ -42,8 +43,11 @@ def describe(path: str | Path) -> dict[str, Any]:
             "schema": store.CONFLICT,
             "terms": list(found.terms),
             "records": {"steps": len(found.step)} | {name: len(g.step) for name, g in found.groups.items()},
+            "by": found.by,
             "layers": list(found.layers),
             "fraction_negative": found.fraction_negative,
+            "means": {name: interval._asdict() for name, interval in found.intervals().items()},
+            **({} if found.whole is None else {"all examples": _describe_whole(found.whole)}),
         }
     return body | {"attributes": found.attrs}
 
@@ -56,6 +60,17 @@ def _describe_samples(surface: Surface, sampled: Sampled, samples: dict[str, NDA
         "cells with all examples": int((counts == surface.attrs["population"]).sum()),
         "largest sampling error": errors,
         "kept bytes": sum(array.nbytes for array in samples.values()),
+    }
+
+
+def _describe_whole(whole: Whole) -> dict[str, Any]:
+    return {
+        "counts": dict(zip(whole.terms, whole.counts.tolist(), strict=True)),
+        "cosines": whole.cosines.tolist(),
+        "split_half_cosines": whole.split_half_cosines.tolist(),
+        "norm": whole.norm,
+        "variance": whole.variance,
+        "signal_to_noise": whole.signal_to_noise,
     }
 
 

@@ -486,7 +486,11 @@ def test_files_of_different_kinds_do_not_make_one_figure(finished: Path, call: A
     assert_one_line(
         call(["plot", surface, "--kind", "layers"]), 1, "--kind must be one of auto, contour, error for planes"
     )
-    assert_one_line(call(["plot", conflict, "--kind", "curves"]), 1, "auto, cosine, layers for conflict files")
+    assert_one_line(
+        call(["plot", conflict, "--kind", "curves"]),
+        1,
+        "auto, cosine, cosines, inconsistency, layers for conflict files",
+    )
     assert_one_line(call(["plot", folder, "--kind", "curves"]), 1, "auto, tradeoff for run folders")
     assert_one_line(call(["plot", folder, surface]), 1, str(surface))
     assert_one_line(call(["plot", surface, "--term", "nothing"]), 1, "'nothing'", "ce, kd, error")
@@ -580,6 +584,11 @@ def test_surface_and_conflict_of_a_users_network(here: Path, call: Any) -> None:
     assert_one_line(call("surface --problem my_network:problem --seed 1"), 1, "differs in", "directions_sha256")
     found = strict(call("conflict --problem my_network:problem --json").out)
     assert found["records"] == {"steps": 60}
+    assert found["means"]["cosine"]["low"] < found["means"]["cosine"]["mean"] < found["means"]["cosine"]["high"]
+    assert found["all examples"]["counts"].keys() == {"ce", "kd"}
+    said = call("conflict --problem my_network:problem --by parameter")
+    assert "conflict-measured.h5: Conflict of ce, kd: 60 batches" in said.out
+    assert "parameters" in said.out
     import my_network  # type: ignore[import-not-found]
 
     problem = my_network.problem()

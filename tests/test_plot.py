@@ -50,6 +50,8 @@ def every_figure():
         "tradeoff": plot.tradeoff({name: [(np.arange(1.0, 5.0), np.arange(2.0, 6.0))] for name in METHODS}),
         "cosine": plot.cosine({name: [conflict(i), conflict(i + 3)] for i, name in enumerate(METHODS)}),
         "layers": plot.layers({name: [conflict(i), conflict(i + 3)] for i, name in enumerate(METHODS)}),
+        "cosines": plot.cosines(conflict()),
+        "inconsistency": plot.inconsistency({name: [conflict(i), conflict(i + 3)] for i, name in enumerate(METHODS)}),
     }
 
 

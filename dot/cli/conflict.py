@@ -1,4 +1,4 @@
-"""Measure how the gradients of two terms agree, batch by batch, in eval mode.
+"""Measure how the gradients of two or more terms agree, batch by batch and over all examples, in eval mode.
 
 Of a run folder, or of your own network through a function that returns a landscape.Problem. (What was recorded while
 training is in the run folder already, as conflict.h5.)
@@ -7,12 +7,13 @@ training is in the run folder already, as conflict.h5.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dot.cli._shared import Measured, Output, Reply, find_problem
 
 EXAMPLES = (
     "conflict runs/kd-dot-convnet8-* --split test",
-    "conflict --problem my_network:problem --terms ce kd --batches 50 -o conflict.h5",
+    "conflict --problem my_network:problem --terms ce kd --batches 50 --by block -o conflict.h5",
 )
 
 
@@ -22,10 +23,12 @@ class Options(Measured):
 
     output: Output = None
     """HDF5 file; conflict-measured.h5 in the run folder (or here, for --problem) by default."""
-    terms: tuple[str, str] = ("ce", "kd")
-    """Names of two differentiable terms."""
+    terms: tuple[str, ...] = ("ce", "kd")
+    """Names of two or more differentiable terms."""
     batches: int | None = None
     """How many batches to read; all by default."""
+    by: Literal["parameter", "layer", "block"] = "layer"
+    """What is told apart besides the whole network."""
 
 
 def run(options: Options) -> Reply:
@@ -35,6 +38,6 @@ def run(options: Options) -> Reply:
 
     problem, folder = find_problem(options)
     out = options.output or folder / "conflict-measured.h5"
-    found = ls.conflict.measure(problem, options.terms, options.batches)
+    found = ls.conflict.measure(problem, options.terms, options.batches, by=options.by)
     found.save(out)
-    return Reply(f"{out}: {found!r}", describing.describe(out))
+    return Reply(f"{out}: {found.summary()}", describing.describe(out))

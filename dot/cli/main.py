@@ -24,7 +24,7 @@ VERBS = {
     "study": "compare a method with its controls, pairwise by seed",
     "surface": "measure a loss surface of a run, or of your own network",
     "merge": "put the parts of a surface together",
-    "conflict": "measure how the gradients of two terms agree",
+    "conflict": "measure how the gradients of terms agree",
     "plot": "draw result files as PDF and PNG",
     "explore": "a page with surfaces to rotate in the browser",
     "report": "a page with the table and figures of measured runs",

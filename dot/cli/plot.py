@@ -1,8 +1,9 @@
 """Draw result files as one figure, in PDF and PNG.
 
-The kind of figure follows from the files: contours of planes, curves of lines, the cosine of conflict files; run
-folders give task loss against distillation loss over training. With --kind error, planes show how exact their cells
-are. Files of one method are taken as its seeds; of planes the smallest seed of each method is drawn.
+The kind of figure follows from the files: contours of planes, curves of lines, the cosine of conflict files (of more
+than two terms, of every two); run folders give task loss against distillation loss over training. With --kind error,
+planes show how exact their cells are. Files of one method are taken as its seeds; of planes the smallest seed of each
+method is drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EXAMPLES = (
     "plot studies/digits-quick/runs/*/surface.h5 --term kd -o contours",
     "plot studies/digits-quick/runs/*/conflict.h5 --kind layers",
 )
-Kind = Literal["auto", "contour", "curves", "error", "cosine", "layers", "tradeoff"]
+Kind = Literal["auto", "contour", "curves", "error", "cosine", "cosines", "inconsistency", "layers", "tradeoff"]
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def _draw(options: Options) -> tuple[str, Figure]:
     loaded = {path: ls.load(path) for path in options.files}
     flat = list(loaded.values())
     if all(isinstance(result, ls.Conflict) for result in flat):
-        _expect(options.kind, ("auto", "cosine", "layers"), "conflict files")
-        kind = "cosine" if options.kind == "auto" else options.kind
-        return kind, getattr(ls.plot, kind)(_named(loaded))
+        return _draw_conflicts(options.kind, loaded)
     if not all(isinstance(result, ls.Surface) for result in flat):
         raise ValueError("files must be of one kind. Got surface and conflict files together.")
     term = options.term or flat[0].terms[0]
@@ -78,6 +77,20 @@ def _draw(options: Options) -> tuple[str, Figure]:
     first = {name: results[0] for name, results in _named(loaded).items()}
     kind = "contour" if options.kind == "auto" else options.kind
     return kind, getattr(ls.plot, kind)(first, term=term)
+
+
+def _draw_conflicts(kind: Kind, loaded: dict[Path, Any]) -> tuple[str, Figure]:
+    import landscape as ls
+
+    _expect(kind, ("auto", "cosine", "cosines", "inconsistency", "layers"), "conflict files")
+    found = list(loaded.values())
+    if kind == "auto":
+        kind = "cosine" if all(len(conflict.terms) == 2 for conflict in found) else "cosines"
+    if kind != "cosines":
+        return kind, getattr(ls.plot, kind)(_named(loaded))
+    if len(found) > 1:
+        raise ValueError(f"files must be one conflict file for --kind cosines. Got {len(found)}.")
+    return kind, ls.plot.cosines(found[0])
 
 
 def _named(loaded: dict[Path, Any]) -> dict[str, list[Any]]:

@@ -10,7 +10,21 @@ from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
 from landscape.plot.differences import Difference, differences
 from landscape.plot.error import error
+from landscape.plot.inconsistency import inconsistency
 from landscape.plot.layers import layers
+from landscape.plot.matrix import cosines
 from landscape.plot.tradeoff import tradeoff
 
-__all__ = ["Difference", "contour", "cosine", "curves", "differences", "error", "layers", "save", "tradeoff"]
+__all__ = [
+    "Difference",
+    "contour",
+    "cosine",
+    "cosines",
+    "curves",
+    "differences",
+    "error",
+    "inconsistency",
+    "layers",
+    "save",
+    "tradeoff",
+]

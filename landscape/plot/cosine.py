@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from landscape.conflict_result import Conflict
 from landscape.plot._axis import count
-from landscape.plot._bands import band
+from landscape.plot._bands import band, mean_of_known
+from landscape.plot._caption import write_under
 from landscape.plot._conflicts import at_steps, common_steps, common_terms
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
 
@@ -20,7 +21,8 @@ def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
 
     The line is the mean over the seeds and the band reaches from the lowest to the highest of them, both at the steps
     that all seeds have; nothing is smoothed. Below the line at zero the gradients conflict. A step at which a seed has
-    no cosine is left open.
+    no cosine is left open. Where the gradients over all the examples were measured too, what they say stands below: the
+    mean cosine of batches is biased by their noise.
 
     Args:
         conflicts: For each method one recording for each seed.
@@ -36,7 +38,22 @@ def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
         _draw(ax, name, conflicts[name], look)
     axes[-1].set_xlabel("step")
     figure.supylabel(f"cosine of the {a} and {b} gradients", fontsize=10)
+    write_under(figure, " ".join(filter(None, (_bias(name, seeds) for name, seeds in conflicts.items()))))
     return figure
+
+
+def _bias(name: str, seeds: Sequence[Conflict]) -> str:
+    """How far the mean cosine of batches is from that of the gradients over all the examples, averaged over seeds."""
+    wholes = [seed.whole for seed in seeds if seed.whole is not None]
+    if len(wholes) < len(seeds):
+        return ""
+    batches = float(np.mean([mean_of_known(seed.cosine, axis=0) for seed in seeds]))
+    whole = float(np.mean([found.cosine for found in wholes]))
+    halves = float(np.mean([found.split_half_cosine for found in wholes]))
+    return (
+        f"{name}: mean of the batches {batches:.3f}, which is off by {batches - whole:+.3f} from {whole:.3f} over all "
+        f"the examples; without noise, by split halves, {'undefined' if np.isnan(halves) else f'{halves:.3f}'}."
+    )
 
 
 def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
