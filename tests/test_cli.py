@@ -229,7 +229,7 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "surface": after_surface,
         "merge": after_merge,
         **dict.fromkeys(
-            ("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "data", "doctor")
+            ("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "data", "doctor", "study")
         ),
     }
     assert set(order) == set(VERBS)
@@ -259,6 +259,9 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "report.html",
         "page.html",
         "studies/digits/report.html",
+        "controls/controls.json",
+        "controls/controls.html",
+        "controls/figures/against-kd-sgd.pdf",
         "quick/study.json",
     } <= written
     (measured,) = (here / "runs").glob("kd-dot-convnet8-*/conflict-measured.h5")
