@@ -41,6 +41,13 @@ def test_the_bench_of_growth(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 5000
 
 
+def test_the_bench_of_a_conflict(tmp_path):
+    asked = ("--rounds", "1", "--batches", "1", "--case", "ResNet")
+    (found,) = result("bench_conflict.py", *asked, out=tmp_path / "c.json")["results"]["measure"].values()
+    assert found["seconds_of_a_batch"].keys() == {"plain", "measure"}
+    assert all(found[name] > 0 for name in ("ratio", "ratio_of_processor_time"))
+
+
 def test_the_check_of_coverage(tmp_path):
     options = ("--repeats", "12", "--problems", "digits", "near-zero")
     asked = [sys.executable, str(SCRIPTS / "check_coverage.py"), *options, "-o", str(tmp_path / "c.json")]

@@ -17,7 +17,7 @@ from torch import nn
 
 import landscape as ls
 from landscape import modules, wholeness
-from landscape.conflict import from_gram, measure
+from landscape.conflict import from_gram, gram, measure
 
 TERMS = ("ce", "kd", "decay")
 
@@ -475,7 +475,9 @@ def language_models():
     sizes = {"student": (16, 2), "teacher": (32, 3)}
     return [
         transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=30, n_positions=12, n_embd=width, n_layer=depth, n_head=2)
+            transformers.GPT2Config(
+                vocab_size=30, n_positions=12, n_embd=width, n_layer=depth, n_head=2, bos_token_id=0, eos_token_id=0
+            )
         ).eval()
         for width, depth in sizes.values()
     ]
@@ -505,3 +507,48 @@ def test_a_language_model_with_two_losses(language_models):
     assert c.whole.cosine == pytest.approx(cosine(means["next"], means["kd"]), abs=1e-10)
     for b in range(3):
         assert c.cosine[b] == pytest.approx(cosine(*(np.mean(rows[t][b], 0) for t in ("next", "kd"))), abs=1e-10)
+
+
+# Other kinds of numbers
+
+
+def test_gradients_of_bfloat16_are_summed_in_float32():
+    model = nn.Linear(4, 1).bfloat16()
+
+    def terms(m, x):
+        out = m(x).squeeze(1)
+        return {"a": out, "b": out.float().square()}
+
+    batches = list(torch.randn(600, 4).bfloat16().split(2))
+    c = measure(ls.Problem(model, terms, batches), ("a", "b"))
+    every = example_gradients(model, terms, [torch.cat(batches)], "a")[0]
+    # The sum of 600 in bfloat16 would be right to two digits at best; each batch's own gradient is rounded to that.
+    assert c.whole.norm["a"] == pytest.approx(np.linalg.norm(np.mean(every, 0)), rel=2e-3)
+    assert c.gram.dtype == np.float64
+
+
+def test_complex_weights_count_with_both_parts():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4, dtype=torch.complex128))
+
+        def forward(self, x):
+            return (x * self.w).sum(1)
+
+    def terms(m, x):
+        out = m(x)
+        return {"a": out.real + out.imag, "b": out.real - out.imag}
+
+    c = measure(ls.Problem(Complex(), terms, [torch.ones(2, 4, dtype=torch.float64)]), ("a", "b"))
+    np.testing.assert_allclose(c.norm["a"], math.sqrt(8))
+    np.testing.assert_allclose(c.cosine, 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1000, 100_003])
+def test_long_vectors_are_multiplied_in_float64(n, device):
+    vectors = [[torch.randn(n, device=device) + k, torch.randn(7, device=device)] for k in (1, 2, 3)]
+    found = gram(vectors, [1, 0], 2).cpu().numpy()
+    for row, column in ((1, 0), (0, 1)):
+        rows = np.stack([vector[column].cpu().double().numpy() for vector in vectors])
+        np.testing.assert_allclose(found[row], rows @ rows.T, rtol=1e-12)
