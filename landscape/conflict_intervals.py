@@ -56,10 +56,11 @@ def intervals(conflict: Conflict, seed: int = 0) -> dict[str, Interval]:
         "magnitude similarity": conflict.magnitude_similarity,
     }
     values |= {f"inconsistent share of {term}": share for term, share in conflict.inconsistent_share.items()}
-    return {name: _interval(found, seed) for name, found in values.items()}
+    return {name: interval(found, seed) for name, found in values.items()}
 
 
-def _interval(values: Array, seed: int) -> Interval:
+def interval(values: Array, seed: int = 0) -> Interval:
+    """Of the mean of ``values`` ``[B]``, those that are NaN left out."""
     known = values[~np.isnan(values)]
     if len(known) < 2:
         return Interval(float(known[0]) if len(known) else np.nan, np.nan, np.nan, len(known))

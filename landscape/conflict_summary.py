@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from markupsafe import escape
 
+from landscape.conflict_intervals import interval, intervals
 from landscape.conflict_result import Conflict
 
 _HEAD = ("", "mean of batches", "95 % interval", "all examples", "split halves")
@@ -48,6 +49,8 @@ def notes(conflict: Conflict) -> list[str]:
         where = [f"{name} ({n} of {records} batches)" for name, n in zeros.items() if n]
         if where:
             found.append(f"The gradient of {term} is zero, and cosines with it undefined, in {', '.join(where)}.")
+    if conflict.sizes is None and records > 1:
+        found.append("Records of a training run follow each other: intervals that take them as independent are narrow.")
     if records == 1:
         found.append("One batch does not tell how batches differ: intervals, variances and split halves need two.")
     return found
@@ -65,7 +68,7 @@ def _title(conflict: Conflict) -> str:
 def _rows(conflict: Conflict) -> list[tuple[str, ...]]:
     rows = [_cosine(conflict, a, b) for a, b in combinations(conflict.terms, 2)]
     if len(conflict.terms) == 2:
-        for name, (mean, low, high, _) in conflict.intervals().items():
+        for name, (mean, low, high, _) in intervals(conflict).items():
             if name != "cosine":
                 rows.append((name, _number(mean), _between(low, high), "", ""))
     for term, norms in conflict.norm.items():
@@ -79,7 +82,7 @@ def _rows(conflict: Conflict) -> list[tuple[str, ...]]:
 
 def _cosine(conflict: Conflict, a: str, b: str) -> tuple[str, ...]:
     pair = conflict.pair(a, b)
-    mean, low, high, _ = pair.intervals()["cosine"]
+    mean, low, high, _ = interval(pair.cosine)
     whole = ("", "") if pair.whole is None else (_number(pair.whole.cosine), _number(pair.whole.split_half_cosine))
     return (f"cosine of {a} and {b}", _number(mean), _between(low, high), *whole)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape import store
+from landscape.conflict_result import Conflict
 from landscape.conflict_whole import Whole
 from landscape.directions import Directions, files
 from landscape.results import Sampled, Surface
@@ -46,8 +47,7 @@ def describe(path: str | Path) -> dict[str, Any]:
             "by": found.by,
             "layers": list(found.layers),
             "fraction_negative": found.fraction_negative,
-            "means": {name: interval._asdict() for name, interval in found.intervals().items()},
-            **({} if found.whole is None else {"all examples": _describe_whole(found.whole)}),
+            **({} if found.whole is None else _describe_measured(found, found.whole)),
         }
     return body | {"attributes": found.attrs}
 
@@ -60,6 +60,13 @@ def _describe_samples(surface: Surface, sampled: Sampled, samples: dict[str, NDA
         "cells with all examples": int((counts == surface.attrs["population"]).sum()),
         "largest sampling error": errors,
         "kept bytes": sum(array.nbytes for array in samples.values()),
+    }
+
+
+def _describe_measured(conflict: Conflict, whole: Whole) -> dict[str, Any]:
+    return {
+        "means": {name: interval._asdict() for name, interval in conflict.intervals().items()},
+        "all examples": _describe_whole(whole),
     }
 
 

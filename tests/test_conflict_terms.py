@@ -178,6 +178,14 @@ def test_variance_and_signal_are_unbiased_for_uneven_batches():
     assert error_of_variance < 0.15
 
 
+def test_batches_that_are_all_alike_have_no_noise():
+    c = measure(ls.Problem(network(), three, [data()[0]] * 3), TERMS)
+    np.testing.assert_allclose(c.whole.cosines, c.cosines[0], rtol=1e-12)
+    np.testing.assert_allclose(c.whole.split_half_cosines, c.cosines[0], rtol=1e-12)
+    for term in TERMS:
+        assert c.whole.variance[term] <= 1e-12 * c.whole.norm[term] ** 2
+
+
 # Parts of the network
 
 
@@ -245,6 +253,9 @@ def test_gradients_along_other_vectors():
     np.testing.assert_allclose(c.gram, measured().gram, rtol=1e-12, atol=1e-15)
     with pytest.raises(KeyError, match=r"one of momentum, update\. Got 'velocity'"):
         c.cosine_along("velocity")
+    c.whole = None
+    with pytest.raises(ValueError, match=r"whole must be there\. Got a recording of single batches only"):
+        c.whole_cosine_along("update")
 
 
 @pytest.mark.parametrize(
@@ -308,6 +319,14 @@ def test_terms_that_share_no_parameter_are_said():
     assert c.attrs["share_no_parameter"] == [["a", "b"]]
     assert "a and b share no parameter: cosine 0 by construction" in c.summary()
     assert measured().attrs["share_no_parameter"] == []
+
+
+def test_a_term_that_is_a_mean_already_is_refused():
+    def mean(model, batch):
+        return {name: term.mean() for name, term in three(model, batch).items() if name in TERMS}
+
+    with pytest.raises(ValueError, match=r"term 'ce' must have one value per example, shape \[N\]\. Got shape \[\]"):
+        measure(ls.Problem(network(), mean, data()), TERMS)
 
 
 def tokens(model, batch):
@@ -399,6 +418,27 @@ def test_a_file_gives_everything_back(terms, tmp_path):
     assert wholeness.faults(tmp_path / "c.h5") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("whole/halves", lambda v: v * np.nan, "gram of all examples must be finite."),
+        ("whole/halves", lambda v: v[:1], "gram of the halves must be of shape [2, 2, 5, 3, 3]. Got [1, 2, 5, 3, 3]."),
+        ("whole/cosines", lambda v: -v, "whole/cosines must be what gram tells."),
+        ("whole/signal_to_noise", lambda v: v + 1, "whole/signal_to_noise must be what gram tells."),
+        ("cosines", lambda v: v / 2, "cosines must be what gram tells."),
+        ("sizes", lambda v: v[:, :2], "sizes must be of shape [3, 3]. Got [3, 2]."),
+    ],
+)
+def test_each_thing_spoilt_in_a_file_is_named(name, change, said, tmp_path):
+    measured().save(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        values = file[name][()]
+        del file[name]
+        file[name] = change(values)
+    (fault,) = wholeness.faults(tmp_path / "c.h5")
+    assert said in fault
+
+
 @pytest.mark.parametrize("terms", [TERMS, TERMS[:2]])
 def test_xarray_reads_every_array_with_its_axes(terms, tmp_path):
     xarray = pytest.importorskip("xarray")
@@ -450,6 +490,12 @@ def test_names_are_escaped_for_notebooks():
     assert "<b>" not in c._repr_html_().replace("<p><b>Conflict", "")
     assert "a&amp;b" in c._repr_html_()
     assert repr(c) == "<Conflict of <b> and a&b: 2 records, 1 layers, mean cosine +0.000, 0% negative>"
+
+
+def test_a_recording_of_training_says_that_its_records_follow_each_other():
+    c = from_gram(("a", "b"), [0, 50], ["all"], np.array([np.eye(2)[None]] * 2))
+    assert "Records of a training run follow each other" in c.summary()
+    assert "Records of a training run" not in measured().summary()
 
 
 def test_a_summary_holds_the_numbers():
