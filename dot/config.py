@@ -154,7 +154,7 @@ class Losses:
 class Recording:
     """What is kept while training."""
 
-    every: Count = 10
+    every: Count = 50
     """Steps between two records of the gradients' conflict; 0 for none."""
     heldout: Positive = 256
     """Test examples of the batch on which conflict is recorded once an epoch."""
