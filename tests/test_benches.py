@@ -42,7 +42,7 @@ def test_the_bench_of_growth(tmp_path):
 
 
 def test_the_bench_of_a_conflict(tmp_path):
-    asked = ("--rounds", "1", "--batches", "1", "--case", "ResNet")
+    asked = ("--rounds", "1", "--batches", "1", "--case", "ResNet-20")
     (found,) = result("bench_conflict.py", *asked, out=tmp_path / "c.json")["results"]["measure"].values()
     assert found["seconds_of_a_batch"].keys() == {"plain", "measure"}
     assert all(found[name] > 0 for name in ("ratio", "ratio_of_processor_time"))
@@ -62,17 +62,15 @@ def test_the_check_of_coverage(tmp_path):
     assert all(0.5 < row["covered"] <= 1 for row in rows if row["cells"])
 
 
-def test_the_bench_of_a_conflict(tmp_path):
-    options = ("--rounds", "1", "--batches", "1", "--case", "ResNet")
+def test_the_bench_of_recording(tmp_path):
+    options = ("--rounds", "1", "--batches", "1", "--case", "ResNet20")
     found = result("bench_conflict.py", *options, out=tmp_path / "c.json")["results"]
-    assert list(found["measure"]) == ["ResNet-20, 2 terms, batches of 64"]
-    assert all(case["ratio"] > 0 for case in found["measure"].values())
-    assert len(found["recording"]) == 2
-    for case in found["recording"].values():
-        assert case["goal"] == 0.03
-        for method in ("kd-sgd", "kd-dot"):
-            assert case[method]["every"] == 50
-            assert 0 < case[method]["share"] < 1
+    assert not found["measure"]
+    (case,) = found["recording"].values()
+    assert case["goal"] == 0.03
+    for method in ("kd-sgd", "kd-dot"):
+        assert case[method]["every"] == 50
+        assert 0 < case[method]["share"] < 1
 
 
 def test_the_departure_from_sgd(tmp_path):
