@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import numpy as np
 import pytest
 from test_conflict_terms import measured
 
 from landscape import plot
 from landscape.conflict import from_gram
+from landscape.plot import Difference
 
 
 def random(seed: int = 0, k: int = 2, steps=range(6)):
@@ -65,3 +68,39 @@ def test_the_bias_of_batches_is_said_under_their_cosine():
     assert f"mean of the batches {c.cosine.mean():.3f}, which is off by {bias:+.3f} from {c.whole.cosine:.3f}" in said
     assert f"by split halves, {c.whole.split_half_cosine:.3f}." in said
     assert plot.cosine({"KD": [random()]}).get_supxlabel() == ""
+
+
+def differences(*rows: tuple[float, float, float, bool]) -> dict[str, Difference]:
+    return {f"arm {i}": Difference(*row) for i, row in enumerate(rows)}
+
+
+def test_differences_are_drawn_at_their_values_and_filled_where_one_was_found() -> None:
+    rows = differences((0.5, 0.2, 0.8, True), (-0.1, -0.6, 0.4, False), (nan, nan, nan, False))
+    figure = plot.differences({"accuracy": rows, "loss": rows}, "the baseline")
+    for ax, name in zip(figure.axes, ("accuracy", "loss"), strict=True):
+        assert ax.get_title() == name
+        points = [line for line in ax.get_lines() if line.get_marker() == "o"]
+        assert [(float(p.get_xdata()[0]), float(p.get_ydata()[0])) for p in points[:2]] == [(0.5, 0.0), (-0.1, 1.0)]
+        assert [p.get_markerfacecolor() == "white" for p in points[:2]] == [False, True]
+        bars = [list(map(float, line.get_xdata())) for line in ax.get_lines() if len(set(line.get_ydata())) == 1]
+        assert [0.2, 0.8] in bars
+        assert [-0.6, 0.4] in bars
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(rows)
+    assert "the baseline" in figure.get_supxlabel()
+
+
+def test_an_arm_far_beyond_the_others_is_an_arrow_with_its_value() -> None:
+    rows = differences(*[(0.1 * i, 0.1 * i - 0.3, 0.1 * i + 0.3, False) for i in range(5)], (-96.0, -97.0, -95.0, True))
+    (ax,) = plot.differences({"accuracy": rows}, "it").axes
+    assert ax.get_xlim()[1] < 5
+    assert [text.get_text() for text in ax.texts] == ["-96"]
+    (arrow,) = (line for line in ax.get_lines() if line.get_marker() == "<")
+    assert float(arrow.get_ydata()[0]) == 5
+    assert arrow.get_markerfacecolor() != "white"
+
+
+def test_measures_of_other_arms_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected the same arms, at least one, for each measure"):
+        plot.differences({"a": differences((0, 0, 0, False)), "b": {}}, "it")
+    with pytest.raises(ValueError, match="expected the same arms"):
+        plot.differences({}, "it")

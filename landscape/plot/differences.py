@@ -12,6 +12,10 @@ from matplotlib.figure import Figure
 from landscape.plot._style import MISSING_COLOR, WIDTH, looks, tidy
 
 
+_FAR = 4.0
+"""Times the median reach of the intervals, beyond which an arm is not drawn to scale."""
+
+
 class Difference(NamedTuple):
     """A mean difference, its 95 % interval, and whether a difference was found (after correction for many)."""
 
@@ -25,7 +29,8 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str)
     """A column of axes for each measure, a row for each arm: the difference from the baseline at zero.
 
     Filled: a difference was found. Hollow: none was found, which does not show that there is none. An arm without a
-    difference (its runs diverged, say) has an empty row.
+    difference (its runs diverged, say) has an empty row. An arm far beyond most others is an arrow at the edge with its
+    value, so that the others can be told apart.
 
     Args:
         measures: ``{measure: {arm: difference}}``, the same arms in each; NaN where undefined.
@@ -50,10 +55,29 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str)
 
 def _draw(ax: Axes, rows: list[Difference]) -> None:
     (look,) = looks(["difference"]).values()
+    edge = _edge(rows)
     ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
     for y, row in enumerate(rows):
-        ax.plot([row.low, row.high], [y, y], color=look.color, linewidth=1.2)
-        ax.plot(row.mean, y, marker="o", markersize=5, color=look.color, mfc=look.color if row.found else "white")
+        face = look.color if row.found else "white"
+        if abs(row.mean) > edge:
+            side = np.copysign(1.0, row.mean)
+            ax.plot(side * edge, y, marker=">" if side > 0 else "<", markersize=5, color=look.color, mfc=face)
+            inside = "right" if side > 0 else "left"
+            ax.text(side * 0.93 * edge, y, f"{row.mean:+.3g}", ha=inside, va="center", fontsize=7)
+            continue
+        ax.plot(np.clip([row.low, row.high], -edge, edge), [y, y], color=look.color, linewidth=1.2)
+        ax.plot(row.mean, y, marker="o", markersize=5, color=look.color, mfc=face)
+    if np.isfinite(edge):
+        ax.set_xlim(-1.05 * edge, 1.05 * edge)
     ax.tick_params(axis="x", labelsize=8)
     ax.locator_params(axis="x", nbins=4)
     tidy(ax)
+
+
+def _edge(rows: list[Difference]) -> float:
+    """Half the width of the axis: all intervals, unless some arms are far beyond most of them."""
+    reach = np.array([max(abs(row.low), abs(row.high)) for row in rows if np.isfinite(row.low)])
+    if not reach.size:
+        return float("inf")
+    usual: float = _FAR * float(np.median(reach))
+    return min(float(reach.max()), usual) if usual > 0 else float(reach.max()) or 1.0
