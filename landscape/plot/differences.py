@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from landscape.plot._style import MISSING_COLOR, WIDTH, looks, tidy
 
-
 _FAR = 4.0
 """Times the median reach of the intervals, beyond which an arm is not drawn to scale."""
 
