@@ -110,7 +110,7 @@ class Whole:
         Both are unbiased: |E g|^2 is that of the mean over all examples less what noise adds to it, so that the ratio
         scatters around 0, below it too, where there is no signal to be seen. It is over examples at fixed weights, and
         of whole vectors; Liu et al. (ICLR 2020, arXiv 2001.07384) take the same ratio for each parameter, and DeepKD
-        (arXiv 2505.15133) relates such a ratio, over training, to the momentum of each term.
+        (arXiv 2505.15133) relates such a ratio of each term to the momentum that suits it.
         """
         noise = self._variance()
         return self._of_terms(self._ratio(self._signal().sum(axis=0), noise.sum(axis=0)))

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -600,6 +601,28 @@ def test_surface_and_conflict_of_a_users_network(here: Path, call: Any) -> None:
         values = torch.cat([problem.objective(problem.model, batch)["ce"] for batch in problem.batches])
     said = call("surface --problem my_network:problem --x -0.5 0.5 3 --y -1 1 5")
     assert f"15 cells done; at the origin ce {float(values.double().mean()):.4g} ±" in said.out
+
+
+def test_more_than_two_terms(here: Path, call: Any) -> None:
+    code = """
+        import torch
+        import landscape as ls
+
+        def objective(model, batch):
+            out = model(batch)
+            return {"a": out[:, 0], "b": -out[:, 0] + out[:, 1], "c": out.square().sum(1)}
+
+        def problem():
+            torch.manual_seed(0)
+            return ls.Problem(torch.nn.Linear(3, 2), objective, list(torch.randn(12, 3).split(5)))
+    """
+    (here / "three.py").write_text(textwrap.dedent(code))
+    said = call("conflict --problem three:problem --terms a b c --by parameter -o c.h5")
+    assert said.status == 0, said.err
+    assert "c.h5: Conflict of a, b, c: 3 batches (a over 12, b over 12, c over 12), 2 parameters" in said.out
+    assert strict(call("info c.h5 --json").out)["terms"] == ["a", "b", "c"]
+    assert strict(call("plot c.h5 --json").out)["kind"] == "cosines"
+    assert_one_line(call("plot c.h5 --kind cosine"), 1, "Got a, b, c. Choose two")
 
 
 def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> None:
