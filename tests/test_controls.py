@@ -22,6 +22,7 @@ from tiny import CPU
 
 from dot import data as image_sets
 from dot import runs
+from dot.cli import info, validate
 from dot.config import ConfigError
 from dot.controls import budget, measuring, page, results, running
 from dot.controls.config import Plan, load_plan, names
@@ -165,6 +166,16 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 def test_unknown_controls(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Got 'digit-controls'\. Did you mean digits-controls\?"):
         load_plan("digit-controls")
+
+
+def test_info_and_validate_know_controls(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    path = Path(recipe(tmp_path))
+    found = info.describe(path)
+    assert (found["kind"], found["runs"], found["arms"][:2]) == ("controls", 10, ["sgd", "dot"])
+    assert info.describe(finished[1])["measured"] == "10 of 10 runs"
+    assert validate.run(validate.Options((path, finished[1]))).ok
+    path.write_text(CONTROLS.replace("w_kd", "w_dk"))
+    assert "Did you mean w_kd?" in validate.run(validate.Options((path,))).text
 
 
 # Runs

@@ -73,6 +73,8 @@ def _folder(path: Path) -> dict[str, Any]:
         return {"kind": "study"} | describe(path / "study.json")
     if (path / "study.toml").exists():
         return {"kind": "study, not finished"} | _recipe(path / "study.toml")
+    if (path / "plan.json").exists():
+        return _controls(path)
     run = open_run(path)
     epochs = run.metrics
     return {
@@ -82,6 +84,21 @@ def _folder(path: Path) -> dict[str, Any]:
         "last epoch": epochs[-1] if epochs else None,
         "files": sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()),
         "config": asdict(run.config),
+    }
+
+
+def _controls(path: Path) -> dict[str, Any]:
+    """How far a study with controls is."""
+    from dot.controls.running import measured_at
+
+    runs = {name for of_seed in read_json(path / "plan.json").values() for name in of_seed.values()}
+    measured = sum(measured_at(path, name).exists() for name in runs)
+    arms = {arm: len(of_seed) for arm, of_seed in read_json(path / "plan.json").items()}
+    return {
+        "kind": "study with controls",
+        "measured": f"{measured} of {len(runs)} runs",
+        "finished": (path / "controls.json").exists(),
+        "seeds of each arm": arms,
     }
 
 
@@ -129,9 +146,13 @@ def _journal(path: Path) -> dict[str, Any]:
 
 def _recipe(path: Path) -> dict[str, Any]:
     from dot.config import load_run, load_study
+    from dot.controls.config import is_controls, load_plan
 
     if path.name == "config.toml":
         return {"kind": "run configuration"} | asdict(load_run(path))
+    if is_controls(path):
+        plan = load_plan(str(path))
+        return {"kind": "controls", "arms": list(plan.arms), "runs": len(plan.runs), "study": asdict(plan.study)}
     return {"kind": "study"} | asdict(load_study(str(path)))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -131,6 +133,13 @@ def load_plan(recipe: str, changes: Sequence[str] = ()) -> Plan:
             f"controls must be a TOML file or one of {', '.join(names())}. Got {recipe!r}.{suggest(recipe, names())}"
         )
     return _plan(Path(recipe), changes)
+
+
+def is_controls(path: Path) -> bool:
+    """Whether a TOML file holds controls, whole or with faults."""
+    with suppress(OSError, ValueError):
+        return "arms" in tomllib.loads(path.read_text(encoding="utf-8"))
+    return False
 
 
 def _shipped() -> Any:
