@@ -83,6 +83,28 @@ def coverage(*found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def conflict(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = [("measured", "a batch, plain (ms)", "measured (ms)", "ratio", "aim", "")]
+    for name, case in found["results"]["measure"].items():
+        plain, ours = (f"{1e3 * case['seconds_of_a_batch'][way]:.1f}" for way in ("plain", "measure"))
+        met = "met" if case["ratio"] <= case["goal"] else "missed"
+        rows.append((name, plain, ours, f"{case['ratio']:.3f}", f"{case['goal']:.2f}", met))
+    return rows
+
+
+def recorded(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = [
+        ("recorded while training", "a step (ms)", "a record (ms)", "an epoch (ms)", "share of the time", "aim", "")
+    ]
+    for name, case in found["results"]["recording"].items():
+        for method in ("kd-sgd", "kd-dot"):
+            of = case[method]
+            times = [f"{1e3 * of[key]:.0f}" for key in ("step", "record", "epoch")]
+            met = "met" if of["share"] <= case["goal"] else "missed"
+            rows.append((f"{name}, {method}", *times, f"{of['share']:.1%}", f"{case['goal']:.0%}", met))
+    return rows
+
+
 def aligned(rows: list[tuple[str, ...]]) -> str:
     """Rows as text, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -105,6 +127,8 @@ TABLES: dict[str, tuple[Callable[..., list[tuple[str, ...]]], tuple[str, ...]]] 
     "sampling": (sampling, ("preview.json", "sampling-25.json", "sampling-51.json")),
     "rings": (rings, ("sampling-51.json",)),
     "coverage": (coverage, ("coverage.json", "coverage-resnet.json")),
+    "conflict": (conflict, ("bench-conflict-cpu.json",)),
+    "recorded": (recorded, ("bench-conflict-cpu.json",)),
 }
 """How each table is made, and of which files."""
 
