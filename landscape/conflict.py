@@ -95,6 +95,7 @@ def from_gram(
     return Conflict(terms, np.asarray(step, np.int64), tuple(layers), products, by=by)
 
 
+@torch.inference_mode(mode=False)  # the private copy too must be able to have gradients
 def measure(
     problem: Problem,
     terms: Sequence[str] = ("ce", "kd"),
@@ -142,7 +143,6 @@ def measure(
     total = batches or count(problem.batches)
     with (
         preserve_rng(0, problem.device),
-        torch.inference_mode(mode=False),
         torch.enable_grad(),
         closing(source),
         bar(total, label, "batch") as progress,

@@ -319,5 +319,6 @@ def test_a_gradient_that_is_not_finite_names_its_term_and_batch():
 def test_it_measures_also_where_gradients_are_switched_off():
     problem = ls.Problem(Student().double(), distillation, examples())
     expected = measure(problem)
-    with torch.no_grad():
-        np.testing.assert_array_equal(measure(problem).cosine, expected.cosine)
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            np.testing.assert_array_equal(measure(problem).cosine, expected.cosine)
