@@ -59,19 +59,14 @@ class Taken:
         self.reached: list[set[int]] = []
         for term in terms:
             loss = differentiable(losses, term)
-            size = float(loss.counted.sum()) if isinstance(loss, PerToken) else float(len(loss))
-            found = self._take(loss, term, parameters, last=term == terms[-1]) if size else (None,) * len(parameters)
+            # A mean over nothing is NaN; its gradient is zero all the same, since no value has a part in it.
+            found = torch.autograd.grad(loss.mean(), parameters, retain_graph=term != terms[-1], allow_unused=True)
+            reached(found, term)
             self.gradients.append(
                 [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
             )
-            self.sizes.append(size)
+            self.sizes.append(float(loss.counted.sum()) if isinstance(loss, PerToken) else float(len(loss)))
             self.reached.append({i for i, gradient in enumerate(found) if gradient is not None})
-
-    @staticmethod
-    def _take(loss: Term, term: str, parameters: Sequence[Tensor], *, last: bool) -> Sequence[Tensor | None]:
-        found = torch.autograd.grad(loss.mean(), parameters, retain_graph=not last, allow_unused=True)
-        reached(found, term)
-        return found
 
 
 class HalfSums:

@@ -362,6 +362,15 @@ def test_a_batch_without_tokens_has_no_cosine_and_no_weight():
     assert c.whole.variance["token"] == pytest.approx(alone.whole.variance["token"], rel=1e-10)
 
 
+def test_a_batch_without_examples_has_no_cosine_and_no_weight():
+    batches = data()
+    nothing = (batches[0][0][:0], batches[0][1][:0])
+    c = measure(ls.Problem(network(), three, [batches[0], nothing, *batches[1:]]), TERMS)
+    assert list(np.isnan(c.cosine)) == [False, True, False, False]
+    np.testing.assert_allclose(c.whole.gram, measured().whole.gram, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(c.whole.spread, measured().whole.spread, rtol=1e-9, atol=1e-15)
+
+
 # Intervals
 
 
