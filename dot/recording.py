@@ -22,7 +22,7 @@ from dot.per_loss import PerLossMomentum
 from dot.teaching import Teacher
 from dot.world import ALONE, World
 from landscape import conflict
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 
 TERMS = ("ce", "kd")
 _SIDE_FILES = ("conflict.jsonl", "heldout.jsonl")

@@ -14,8 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from landscape import aggregation, conflict, connectivity, directions, sharpness
-from landscape.conflict_result import Conflict
+from landscape import conflict, connectivity, directions, sharpness
+from landscape.conflict.result import Conflict
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
 from landscape.merging import merge
 from landscape.problem import PerToken, Problem
@@ -36,7 +36,6 @@ __all__ = [
     "PerToken",
     "Problem",
     "Surface",
-    "aggregation",
     "conflict",
     "connectivity",
     "directions",

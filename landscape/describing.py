@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape import store
-from landscape.conflict_result import Conflict
-from landscape.conflict_whole import Whole
+from landscape.conflict.result import Conflict
+from landscape.conflict.whole import Whole
 from landscape.directions import Directions, files
 from landscape.results import Sampled, Surface
 

@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import conflict_file
-from landscape.conflict_result import Conflict
+from landscape.conflict import file as conflict_file
+from landscape.conflict.result import Conflict
 from landscape.directions import Directions, files
 from landscape.hdf5 import (
     check_names,

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import conflict_file, directions, hdf5, store
-from landscape.conflict_result import Conflict
+from landscape import directions, hdf5, store
+from landscape.conflict import file as conflict_file
+from landscape.conflict.result import Conflict
 from landscape.results import DONE, NOT_FINITE, PENDING, Array, Surface
 
 _DIMS = (("x",), ("direction", "x"), ("y", "x"))

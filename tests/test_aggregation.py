@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscape.aggregation import RULES, combine
-from landscape.conflict import from_gram, gram
+from landscape.conflict import RULES, combine, from_gram, gram
 
 torchjd = pytest.importorskip("torchjd.aggregation")
 

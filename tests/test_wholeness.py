@@ -14,7 +14,7 @@ from oracles import HazardNet, batched, images, objective
 import landscape as ls
 from landscape import wholeness
 from landscape.conflict import from_gram
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 from landscape.results import NOT_FINITE, PENDING
 
 

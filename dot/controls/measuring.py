@@ -19,7 +19,7 @@ from dot.losses import cross_entropy, kd_loss
 from dot.runs import Run
 from dot.trainer import in_order
 from landscape import store
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 
 
 @dataclass(frozen=True)

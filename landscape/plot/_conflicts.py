@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 from landscape.results import Array
 
 

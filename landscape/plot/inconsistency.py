@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import band
 from landscape.plot._conflicts import at_steps, common_steps, common_terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._caption import write_under

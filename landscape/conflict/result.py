@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape import inner_products, modules
-from landscape.conflict_whole import Along, Whole
+from landscape import modules
+from landscape.conflict import inner_products
+from landscape.conflict.whole import Along, Whole
 from landscape.results import Array
 
 if TYPE_CHECKING:
-    from landscape.conflict_intervals import Interval
+    from landscape.conflict.intervals import Interval
 
 
 @dataclass
@@ -228,16 +229,16 @@ class Conflict:
         )
 
     def intervals(self, seed: int = 0) -> dict[str, Interval]:
-        """95 % intervals for means over batches, see `landscape.conflict_intervals.intervals`."""
-        from landscape import conflict_intervals
+        """95 % intervals for means over batches, see `landscape.conflict.intervals.intervals`."""
+        from landscape.conflict import intervals
 
-        return conflict_intervals.intervals(self, seed)
+        return intervals.intervals(self, seed)
 
     def summary(self) -> str:
         """The main numbers with their intervals, and what they leave out, in a few lines of text."""
-        from landscape import conflict_summary
+        from landscape.conflict import summary
 
-        return conflict_summary.text(self)
+        return summary.text(self)
 
     def save(self, path: str | Path) -> None:
         """Write to an HDF5 file, replacing one that is there.
@@ -273,6 +274,6 @@ class Conflict:
         return f"<Conflict of {names}: {len(self.step)} records, {len(self.layers)} {self.by}s, {of}{agree}>"
 
     def _repr_html_(self) -> str:
-        from landscape import conflict_summary
+        from landscape.conflict import summary
 
-        return conflict_summary.html(self)
+        return summary.html(self)

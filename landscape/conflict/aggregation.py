@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landscape import inner_products
-from landscape.conflict_result import Conflict
+from landscape.conflict import inner_products
+from landscape.conflict.result import Conflict
 from landscape.isolation import preserve_rng
 from landscape.results import Array
 
@@ -80,7 +80,7 @@ def _weighting(rule: str) -> Any:
         from torchjd import aggregation
     except ImportError as error:
         raise ImportError(
-            'landscape.aggregation needs TorchJD. Got none: pip install "dot-landscape[multitask]".'
+            'landscape.conflict.aggregation needs TorchJD. Got none: pip install "dot-landscape[multitask]".'
         ) from error
     return {
         "mean": aggregation.MeanWeighting,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from landscape.conflict_result import Conflict
+from landscape.conflict.result import Conflict
 from landscape.results import Array
 
 _RESAMPLES = 2000
@@ -38,7 +38,7 @@ def intervals(conflict: Conflict, seed: int = 0) -> dict[str, Interval]:
 
     They are for batches that were drawn independently, as `landscape.conflict.measure` reads them from a shuffled
     loader; records of one training run follow each other, and their intervals are too narrow. The mean cosine of
-    batches is not the cosine over all examples: see `landscape.conflict_whole.Whole`.
+    batches is not the cosine over all examples: see `landscape.conflict.whole.Whole`.
 
     Args:
         conflict: Its first two terms count; see `Conflict.pair` for others.

@@ -1,9 +1,4 @@
-"""Gradient conflict: how the terms of an objective pull at the same weights.
-
-Zhao et al., "DOT: A Distillation-Oriented Trainer" (ICCV 2023, arXiv 2307.08436), section 3, finds the task and the
-distillation gradients of a student in conflict. Everything here follows from the inner products of the terms'
-gradients in each layer (their Gram matrix).
-"""
+"""Gradients of terms, batch by batch and over all examples, and the split of two into what they share and what not."""
 
 from __future__ import annotations
 
@@ -19,16 +14,14 @@ from torch import Tensor, nn
 
 from landscape import modules
 from landscape.batches import count
-from landscape.conflict_result import Conflict
-from landscape.conflict_whole import Along, Whole
-from landscape.gradients import HalfSums, Taken, gram
+from landscape.conflict.gradients import HalfSums, Taken, gram
+from landscape.conflict.result import Conflict
+from landscape.conflict.whole import Along, Whole
 from landscape.isolation import preserve_rng
 from landscape.problem import Problem, per_example
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import Array
-
-__all__ = ["Parts", "decompose", "from_gram", "gram", "layers_of", "measure"]
 
 
 class Parts(NamedTuple):

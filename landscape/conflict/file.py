@@ -10,8 +10,8 @@ import json
 import h5py
 import numpy as np
 
-from landscape.conflict_result import Conflict
-from landscape.conflict_whole import Along, Whole
+from landscape.conflict.result import Conflict
+from landscape.conflict.whole import Along, Whole
 from landscape.hdf5 import read_attrs, write_labelled, write_scale
 from landscape.results import Array
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landscape import inner_products
+from landscape.conflict import inner_products
 from landscape.results import Array
 
 

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 from markupsafe import escape
 
-from landscape.conflict_intervals import interval, intervals
-from landscape.conflict_result import Conflict
+from landscape.conflict.intervals import interval, intervals
+from landscape.conflict.result import Conflict
 
 _HEAD = ("", "mean of batches", "95 % interval", "all examples", "split halves")
 
