@@ -54,7 +54,8 @@ class Comparison:
 
     def __str__(self) -> str:
         left_out = f", {self.dropped} dropped" if self.dropped else ""
-        found = f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}], p {self.p_holm:.2g}" if self.n > 1 else ""
+        interval = f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
+        found = f"{interval}, p {self.p_holm:.2g}, d {self.effect:+.2g}" if self.n > 1 else ""
         return f"{self.verdict}: {found}{', ' if found else ''}n = {self.n}{left_out}"
 
 

@@ -48,6 +48,7 @@ def draw(found: Results, folder: Path) -> None:
     )
     details = {
         "The arms": arms,
+        "Every comparison: difference [95 % interval], p after Holm, effect size d, pairs": _every_comparison(found),
         "How to repeat it": f"{found.made['command']}\n\nmade {found.made['created_at']} on {found.made['machine']}",
         "What all arms share": json.dumps(found.study, indent=2),
         "Versions": json.dumps(found.made["versions"], indent=2),
@@ -55,6 +56,16 @@ def draw(found: Results, folder: Path) -> None:
     report.write(
         folder / "controls.html",
         report.page(f"Study {found.name}: a method and its controls", _summary(found), table, sections, details),
+    )
+
+
+def _every_comparison(found: Results) -> str:
+    """A line for each baseline, measure and arm."""
+    return "\n".join(
+        f"{arm} against {baseline}, {MEASURES[measure].name}: {compared}"
+        for baseline in found.baselines
+        for measure in found.numbers
+        for arm, compared in found.comparisons(baseline, measure).items()
     )
 
 
