@@ -299,7 +299,7 @@ def test_killed_again_and_again_no_run_is_repeated_and_none_lost(finished: tuple
     controls, folder = recipe(tmp_path), tmp_path / "study"
     command = [sys.executable, "-m", "dot", "study", controls, "-o", str(folder), "--workers", "2", "--device", "cpu"]
     moments, seen = random.Random(6), {}
-    for _ in range(4):
+    for _ in range(3):
         left, deadline = len(running.unmeasured(plan, folder)), time.monotonic() + 120
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
         while len(running.unmeasured(plan, folder)) == left and process.poll() is None:
