@@ -21,8 +21,8 @@ import torch
 from tiny import CPU
 
 from dot import data as image_sets
-from dot import runs
-from dot.cli import info, validate
+from dot import models, runs
+from dot.cli import info, main, validate
 from dot.config import ConfigError
 from dot.controls import budget, measuring, page, results, running
 from dot.controls.config import Plan, load_plan, names
@@ -396,3 +396,46 @@ def test_measuring_reads_as_many_training_images_as_the_study_says(finished: tup
         guess = run.network(data, CPU)(tiny.normalised(data.train.images[chosen]))
     wanted = float(tiny.each_ce(guess, data.train.labels[chosen]).mean())
     assert found["ce_train"] == pytest.approx(wanted, rel=1e-4)
+
+
+# The verb
+
+
+def test_the_verb_says_what_would_run_and_refuses_what_cannot(
+    finished: tuple[Plan, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controls = recipe(tmp_path)
+    assert main(["study", controls, "-o", str(tmp_path / "new"), "--dry-run", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["arms"] == ["sgd", "dot", "weights", "delta=0", "delta=-0.05"]
+    assert len(said["runs"]) == 10
+    assert not (tmp_path / "new").exists()
+    shutil.copytree(finished[1], tmp_path / "done")
+    assert main(["study", controls, "-o", str(tmp_path / "done")]) == 0
+    text = capsys.readouterr().out
+    assert "minus sgd" in text
+    assert (tmp_path / "done" / "controls.json").exists()
+    for options, said in (
+        (["--set", "seeds=[0, 0]"], "seeds must be at least one, each once"),
+        (["--set", "student.train.momentum=0.99"], "student.train.delta must be at most momentum in size"),
+        (["--teacher", "none.pth"], "--teacher must be a checkpoint. There is none at none.pth."),
+    ):
+        assert main(["study", controls, "-o", str(tmp_path / "done"), *options]) == 1
+        errors = capsys.readouterr().err
+        assert said in errors
+        assert "Traceback" not in errors
+    assert main(["study", controls, "-o", str(tmp_path / "new"), "--workers", "0"]) == 2
+    assert "--workers must be at least 1. Got 0." in capsys.readouterr().err
+
+
+def test_the_teacher_may_come_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = models.build("resnet8", in_channels=1, num_classes=10)
+    torch.save({"model": net.state_dict()}, tmp_path / "given.pth")
+    controls = recipe(tmp_path, CONTROLS.split("[factors")[0])
+    options = ["--set", "seeds=[0]", "--set", "student.train.epochs=1", "--set", "student.train.milestones=[]"]
+    given = ["--teacher", str(tmp_path / "given.pth")]
+    assert main(["study", controls, "-o", str(tmp_path / "study"), *options, *given]) == 0, capsys.readouterr().err
+    (teacher,) = (tmp_path / "study" / "runs").glob("ce-resnet8-*")
+    data = image_sets.load("digits", CPU)
+    found = runs.open_run(teacher).network(data, CPU)
+    assert all(torch.equal(p, q) for p, q in zip(found.parameters(), net.parameters(), strict=True))

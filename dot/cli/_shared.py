@@ -48,21 +48,15 @@ class Measured(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed(Common):
-    """Options of the verbs that train: with which values of a recipe changed, and where."""
+class Trained(Common):
+    """Options of the verbs that train: how, and where."""
 
     changes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
     """In place of a value of the recipe, such as train.epochs=10 or losses.w_kd=1; may be given again."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained(Changed):
-    """Options of the verbs that train a study of one teacher, which may come from a file."""
-
     teacher: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """A checkpoint (.pth) whose weights the teacher takes, instead of training it."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
 
     def study(self, recipe: str) -> StudyConfig:
         """The study of a recipe with these options.
@@ -74,17 +68,26 @@ class Trained(Changed):
         """
         find_beside_user()  # networks and losses by module:function
         config = load_study(recipe, self.changes)
+        return replace(config, teacher=replace(config.teacher, weights=self.weights(config.teacher.weights)))
+
+    def weights(self, named: str) -> str:
+        """SHA-256 of the teacher's checkpoint; what the recipe names, where none is given.
+
+        Raises:
+            FileNotFoundError: The checkpoint is not there.
+            ValueError: The recipe names another one.
+        """
         if self.teacher is None:
-            return config
+            return named
         if not self.teacher.is_file():
             raise FileNotFoundError(f"--teacher must be a checkpoint. There is none at {self.teacher}.")
         weights = hashlib.sha256(self.teacher.read_bytes()).hexdigest()
-        if config.teacher.weights not in ("", weights):
+        if named not in ("", weights):
             raise ValueError(
-                f"--teacher must be the checkpoint that the recipe names, of SHA-256 {config.teacher.weights}. "
+                f"--teacher must be the checkpoint that the recipe names, of SHA-256 {named}. "
                 f"Got {self.teacher} of {weights}."
             )
-        return replace(config, teacher=replace(config.teacher, weights=weights))
+        return weights
 
 
 @dataclass(frozen=True)

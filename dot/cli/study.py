@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dot.cli._shared import Changed, Output, Reply, find_beside_user
+from dot.cli._shared import Output, Reply, Trained, UsageError, find_beside_user
 from dot.controls.config import load_plan
 from dot.outcome import as_text
 
@@ -39,7 +39,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Options(Changed):
+class Options(Trained):
     """Options of ``study``."""
 
     recipe: Annotated[str, tyro.conf.Positional]
@@ -54,8 +54,13 @@ class Options(Changed):
 
 def run(options: Options) -> Reply:
     """Run the verb."""
+    if options.workers < 1:
+        raise UsageError(f"--workers must be at least 1. Got {options.workers}.")
     find_beside_user()  # networks and losses by module:function
     plan = load_plan(options.recipe, options.changes)
+    if options.teacher is not None:
+        weights = options.weights(plan.study.teacher.weights)
+        plan = load_plan(options.recipe, [*options.changes, f'teacher.weights="{weights}"'])
     folder = options.output or Path("studies") / plan.controls.name
     from dot import devices
     from dot.controls import page, results, running
@@ -65,7 +70,7 @@ def run(options: Options) -> Reply:
     if options.dry_run:
         return Reply(planned, {"arms": list(plan.arms), "seeds": list(plan.study.seeds), "runs": list(plan.runs)})
     log.info("%s", planned)
-    running.run(plan, folder, device, options.workers)
+    running.run(plan, folder, device, options.workers, options.teacher)
     found = results.gather(plan, folder, device)
     page.draw(found, folder)
     running.finish(folder, found.to_json())

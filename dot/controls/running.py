@@ -39,7 +39,7 @@ _LOOK_AGAIN = 1.0
 """Seconds between two looks at runs that other processes are at."""
 
 
-def run(plan: Plan, folder: Path, device: torch.device, workers: int = 1) -> None:
+def run(plan: Plan, folder: Path, device: torch.device, workers: int = 1, checkpoint: Path | None = None) -> None:
     """Train the teacher and everything that is not measured yet.
 
     Args:
@@ -47,6 +47,7 @@ def run(plan: Plan, folder: Path, device: torch.device, workers: int = 1) -> Non
         folder: Of the study.
         device: To train and measure on.
         workers: Processes, at least 1, each with a run at a time.
+        checkpoint: The teacher's weights, where the study says that it takes them from one.
 
     Raises:
         ValueError: The folder holds a study in which an arm was another run; see `dot.runs.train` too.
@@ -56,7 +57,7 @@ def run(plan: Plan, folder: Path, device: torch.device, workers: int = 1) -> Non
     if workers < 1:
         raise ValueError(f"workers must be at least 1. Got {workers}.")
     _claim(plan, folder)
-    runs.teach(plan.study, folder / "runs", device, None, ALONE)
+    runs.teach(plan.study, folder / "runs", device, checkpoint, ALONE)
     left = len(unmeasured(plan, folder))
     workers = min(workers, left)
     if workers > 1:
