@@ -198,16 +198,16 @@ class ConflictRecorder:
             found["momentum"] = (all_of[:, first : first + 2, first : first + 2] / rate**2).tolist()
         return found | {"motion": {"of": names, "gram": all_of.sum(0).tolist()}}
 
-    def _split(self) -> list[Tensor]:
-        """Which of the held-out examples are in each chunk, of this process's; as many chunks in each process."""
-        mine = torch.arange(self._heldout)[self._world.part(self._heldout)]
-        return list(mine.tensor_split(max(1, min(_CHUNKS, self._heldout // self._world.size))))
+    def _split(self) -> tuple[Tensor, ...]:
+        """Which of the held-out examples are in each chunk: some for each process."""
+        return torch.arange(self._heldout).tensor_split(max(1, min(_CHUNKS, self._heldout // self._world.size)))
 
     def _chunk(self, data: ImageSet, teacher: Teacher, chosen: Tensor) -> _Chunk:
-        size = float(self._world.total([torch.tensor(float(len(chosen)))])[0])
-        inputs = data.inputs_of(data.test, chosen)
-        labels = data.test.labels[upload(chosen, data.test.labels.device)]
-        return _Chunk(inputs, labels, teacher(inputs), size / self._heldout)
+        """This process's part of a chunk."""
+        mine = chosen[self._world.part(len(chosen))]
+        inputs = data.inputs_of(data.test, mine)
+        labels = data.test.labels[upload(mine, data.test.labels.device)]
+        return _Chunk(inputs, labels, teacher(inputs), len(chosen) / self._heldout)
 
     def _heldout_losses(self, model: nn.Module, chunk: _Chunk) -> dict[str, Tensor]:
         """What a chunk adds to the means over the held-out batch."""
@@ -228,7 +228,7 @@ class ConflictRecorder:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Held-out examples with the teacher's answers, and their share of the held-out batch."""
+    """Held-out examples of this process with the teacher's answers, and the share that the whole chunk has."""
 
     inputs: Tensor
     labels: Tensor

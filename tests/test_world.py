@@ -188,6 +188,11 @@ def test_conflict_is_that_of_the_whole_batch(method: str, distillation: str, n: 
         assert len(one) == records
         assert [line.keys() for line in one] == [line.keys() for line in other]
         for a, b in zip(one, other, strict=True):
+            moving, other_moving = a.pop("motion"), b.pop("motion")
+            assert moving["of"] == other_moving["of"]
+            sizes = np.sqrt(np.diag(moving["gram"]))
+            cosines, other_cosines = (np.array(m["gram"]) / np.outer(sizes, sizes) for m in (moving, other_moving))
+            np.testing.assert_allclose(other_cosines, cosines, atol=1e-6)
             for key in a:
                 np.testing.assert_allclose(b[key], a[key], rtol=1e-6, atol=0, err_msg=key)
 
