@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dot.config import RunConfig
-from dot.data.drawing import upload
+from dot.data.drawing import generator, upload
 from dot.data.images import ImageSet
 from dot.distillation import Distillation, Outputs, observe
 from dot.journal import Journal
@@ -50,7 +50,7 @@ class ConflictRecorder:
         model: The student.
         teacher: The teacher.
         distillation: How the student imitates it.
-        data: Whose first ``record.heldout`` test examples are the held-out batch.
+        data: ``record.heldout`` of its test examples are the held-out batch, the same ones for every run.
         config: Of the run.
         world: The processes that train together: gradients are those of the whole batch, and the first one writes.
     """
@@ -74,6 +74,7 @@ class ConflictRecorder:
         self._index = [self._layers.index(owner[name]) for name in parameters]
         self._before: dict[str, list[Tensor]] = {}
         self._heldout = min(config.record.heldout, len(data.test))
+        self._drawn = torch.randperm(len(data.test), generator=generator(0))  # a set may lie in the order of classes
         self._chunks = [self._chunk(data, teacher, chosen) for chosen in self._split()]
 
     def wants(self, step: int) -> bool:
@@ -170,7 +171,10 @@ class ConflictRecorder:
         }
 
     def _steps_made(self, optimizer: torch.optim.Optimizer) -> dict[str, list[Tensor]]:
-        """The last step of each buffer and all of them, at the rate of now; nothing before the first."""
+        """What each buffer moves the weights by at the rate of now, and all of them; nothing before the first step.
+
+        A parameter that a loss does not reach has no buffer of it, which counts as zeros.
+        """
         group, own = optimizer.param_groups[0], len(self._parameters)  # those of the distillation loss come after them
         if isinstance(optimizer, PerLossMomentum):
             buffers = {
@@ -181,9 +185,10 @@ class ConflictRecorder:
             buffers = {"update": [optimizer.state[p].get("momentum_buffer") for p in group["params"][:own]]}
         steps = {}
         for name, found in buffers.items():
-            if any(buffer is None for buffer in found):
+            if all(buffer is None for buffer in found):
                 return {}
-            steps[name] = list(torch._foreach_mul(found, group["lr"]))  # type: ignore[arg-type]
+            whole = [torch.zeros_like(p) if b is None else b for b, p in zip(found, self._parameters, strict=True)]
+            steps[name] = list(torch._foreach_mul(whole, group["lr"]))
         if "update" not in steps:
             steps["update"] = list(torch._foreach_add(*steps.values()))
         return steps
@@ -200,7 +205,8 @@ class ConflictRecorder:
 
     def _split(self) -> tuple[Tensor, ...]:
         """Which of the held-out examples are in each chunk: some for each process."""
-        return torch.arange(self._heldout).tensor_split(max(1, min(_CHUNKS, self._heldout // self._world.size)))
+        chunks = max(1, min(_CHUNKS, self._heldout // self._world.size))
+        return self._drawn[: self._heldout].tensor_split(chunks)
 
     def _chunk(self, data: ImageSet, teacher: Teacher, chosen: Tensor) -> _Chunk:
         """This process's part of a chunk."""

@@ -191,8 +191,8 @@ def problem(
 
 
 def drawn(part: Part, images: int, seed: int) -> Tensor:
-    """Indices of so many images of a split, ascending; of all for 0."""
-    return torch.randperm(len(part), generator=generator(seed))[: images or len(part)].sort().values
+    """Indices of so many images of a split, of all for 0, in a drawn order: a set may lie in that of its classes."""
+    return torch.randperm(len(part), generator=generator(seed))[: images or len(part)]
 
 
 def _measured(
@@ -452,7 +452,7 @@ def _go_on(run: Run, trainer: Trainer, recorder: ConflictRecorder | None) -> Non
         try:
             state = load_checkpoint(path)
             trainer.load_state(state)
-            if recorder is not None and "recorder" in state:  # a checkpoint of an earlier version has none
+            if recorder is not None:
                 recorder.load_state(state["recorder"])
         except ValueError as error:
             faults.append(str(error))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +31,7 @@ from dot.controls import budget, measuring, page, results, running
 from dot.controls.config import Plan, load_plan, names
 from dot.controls.measuring import MEASURES
 from landscape import store
+from landscape.files import claim
 
 CONTROLS = """
 name = "tiny-controls"
@@ -148,11 +152,29 @@ def test_shipped_controls_are_whole(shipped: str) -> None:
         ('method = "kd-sgd"\nlosses', 'method = "kd-sdg"\nlosses', "Did you mean kd-sgd?"),
         ("[0.0, -0.05]", '["a"]', "factors.delta.values[0] must be a number. Got 'a'."),
         ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be at least one, each once."),
+        ("[0.0, -0.05]", "[0.05, 0.05000001]", "factors.delta.values must be at least one, different to six digits."),
+        ("[0.0, -0.05]", "[]", "factors.delta.values must be at least one"),
+        ('method = "kd-sgd"\nlosses', 'method = "ce"\nlosses', "arms.weights.losses are not read by ce"),
     ],
 )
 def test_a_fault_of_an_arm_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in CONTROLS
     assert said in faults_of(tmp_path, CONTROLS.replace(old, new, 1))
+
+
+def test_one_arm_alone_is_refused(tmp_path: Path) -> None:
+    text = CONTROLS.split("[arms.dot]")[0]
+    assert "arms must be at least two, to be compared. Got ['sgd']." in faults_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("change", ["student.train.lr=0.1", "train.weight_decay=0", "losses.w_kd=0.5"])
+def test_what_arms_are_matched_to_is_not_changed_from_outside(tmp_path: Path, change: str) -> None:
+    controls = recipe(tmp_path)
+    with pytest.raises(ConfigError, match="must stay as it is: arms are matched to it"):
+        load_plan(controls, [change])
+    assert load_plan(controls, ["teacher.train.lr=0.1", "student.train.epochs=3"])
+    free = CONTROLS.replace("losses = { w_kd = 3.6 }", "losses = { temperature = 2.0 }")
+    assert load_plan(recipe(tmp_path, free), [change])
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
@@ -208,9 +230,27 @@ def test_numbers_equal_those_taken_by_hand(finished: tuple[Plan, Path]) -> None:
         conflict = store.load_conflict(run.conflict)
         assert found["cosine"] == pytest.approx(np.mean(conflict.cosine))
         assert found["negative"] == pytest.approx(np.mean(conflict.cosine < 0))
-        assert found["cosine_heldout"] == pytest.approx(np.mean(conflict.groups["heldout"].cosine))
+        assert found["cosine_test"] == pytest.approx(cosine_by_hand(student, teacher, data.test), abs=1e-4)
+        lines = store.load_surface(folder / "measured" / f"{job.run.name}.h5")
+        ends = [max(values[0], values[-1]) - lines.origin["ce"][0] for values in lines.values("ce")]
+        if min(ends) < 1.0:
+            assert found["width_1"] is None, "a line that ended before the rise has no width"
         shares = (conflict.inconsistent["kd"] / conflict.norm["kd"]) ** 2
         assert found["inconsistent_kd"] == pytest.approx(np.mean(shares))
+
+
+def cosine_by_hand(student: Any, teacher: Any, split: Any) -> float:
+    """Of the gradients of both mean losses over all the images of a split."""
+    inputs = tiny.normalised(split.images)
+    logits = student.eval()(inputs)
+    with torch.no_grad():
+        truth = teacher(inputs)
+    ce, kd = tiny.each_ce(logits, split.labels).mean(), tiny.each_kd(logits, truth, 4.0).mean()
+    a, b = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(student.parameters()), retain_graph=True)])
+        for loss in (ce, kd)
+    )
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
 def test_dot_without_delta_and_sgd_record_the_same(finished: tuple[Plan, Path]) -> None:
@@ -246,10 +286,80 @@ def test_a_study_may_grow_and_what_it_had_must_stay(finished: tuple[Plan, Path],
     for text, said in (
         (grown.replace("w_kd = 3.6", "w_kd = 3.5"), "Got arm 'weights' with seed 0 as run"),
         (grown.replace("[0, 1, 2]", "[0, 1]"), "and none here: a study that has begun may get more arms and seeds"),
+        (grown.replace("reach = 2.25", "reach = 2.0"), "must be measured as it began. Got other values of reach."),
     ):
-        with pytest.raises(ValueError, match="must hold these controls") as caught:
+        with pytest.raises(ValueError, match=re.escape(said)):
             running.run(load_plan(recipe(tmp_path, text)), folder, CPU)
-        assert said in str(caught.value)
+    plan = load_plan(recipe(tmp_path, grown), ["measure.directions=4"])
+    with pytest.raises(ValueError, match="Got other values of directions"):
+        running.run(plan, folder, CPU)
+
+
+def without_runs(finished: tuple[Plan, Path], folder: Path) -> Plan:
+    """The teacher alone."""
+    plan, whole = finished
+    teacher = plan.study.teacher_run().name
+    shutil.copytree(whole / "runs" / teacher, folder / "runs" / teacher)
+    return plan
+
+
+def test_two_processes_share_a_folder(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan = finished[0]
+    command = [sys.executable, "-m", "dot", "study", recipe(tmp_path), "-o", str(tmp_path / "study")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    done = [line for text in said for line in text.splitlines() if line.startswith("[")]
+    assert len(done) == len(plan.runs), "each run once"
+    assert all(running.numbers(tmp_path / "study", name) == running.numbers(finished[1], name) for name in plan.runs)
+
+
+def test_a_run_that_another_process_is_at_is_waited_for(
+    finished: tuple[Plan, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = without_runs(finished, tmp_path)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with claim(tmp_path / "runs" / plan.jobs[0].run.name):
+            held.set()
+            release.wait(120)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    watch = threading.Thread(target=lambda: (wait_until(lambda: "waiting for them" in caplog.text), release.set()))
+    watch.start()
+    with caplog.at_level("INFO", logger="dot"):
+        running.run(plan, tmp_path, CPU)
+    thread.join()
+    assert caplog.text.count("other processes are at the 1 runs that are left: waiting for them") == 1
+    assert not running.unmeasured(plan, tmp_path)
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 100
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def test_a_worker_that_is_killed_is_told_of(
+    finished: tuple[Plan, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = without_runs(finished, tmp_path)
+    monkeypatch.setattr(running, "_worker", die)
+    with pytest.raises(RuntimeError, match=r"a worker must live to its end.*run the same command again, with fewer"):
+        running.run(plan, tmp_path, CPU, workers=2)
+
+
+def die(*arguments: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_end_with_the_process_that_began_them(finished: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan = without_runs(finished, tmp_path)
+    running._work(plan, tmp_path, CPU, stop=lambda: True)
+    assert len(running.unmeasured(plan, tmp_path)) == len(plan.runs)
 
 
 def test_several_workers_find_the_same(finished: tuple[Plan, Path], tmp_path: Path) -> None:
@@ -288,7 +398,7 @@ def test_an_arm_that_diverges_is_a_result(finished: tuple[Plan, Path], tmp_path:
     assert found.comparisons("sgd", "accuracy")["huge"].verdict == "too few pairs"
     row = next(row for row in results.means(found) if row[0] == "huge")
     assert row[1] == "undefined"
-    assert row[-1] == "0 (2 diverged)"
+    assert row[-1] == "2 (2 diverged)"
     assert next(row for row in results.differences(found, "sgd") if row[0] == "huge")[1] == "no pairs"
     assert "loss must be finite" in running.numbers(folder, plan.jobs[3].run.name)["diverged"]
     page.draw(found, tmp_path)
@@ -310,7 +420,7 @@ def test_killed_again_and_again_no_run_is_repeated_and_none_lost(finished: tuple
         process.communicate()
         weights = {path: path.stat().st_mtime_ns for path in folder.rglob("model.safetensors")}
         assert seen.items() <= weights.items(), "a finished run stays as it is"
-        assert len(weights) > len(seen), "and each time some more are finished"
+        assert len(running.unmeasured(plan, folder)) < left, "and each time some more are measured"
         seen = weights
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
@@ -324,14 +434,9 @@ def test_killed_again_and_again_no_run_is_repeated_and_none_lost(finished: tuple
 # Results
 
 
-def test_results_come_back_from_their_file_and_say_what_was_compared(
-    finished: tuple[Plan, Path], tmp_path: Path
-) -> None:
+def test_results_say_what_was_compared(finished: tuple[Plan, Path]) -> None:
     plan, folder = finished
     found = results.gather(plan, folder, CPU)
-    (tmp_path / "controls.json").write_text(found.to_json())
-    again = results.load(tmp_path / "controls.json")
-    assert again.to_json() == found.to_json()
     raw = json.loads(found.to_json())
     assert set(raw["comparisons"]) == {"sgd"}
     assert set(raw["comparisons"]["sgd"]) == set(raw["measures"]) == set(MEASURES)
@@ -396,6 +501,17 @@ def test_measuring_reads_as_many_training_images_as_the_study_says(finished: tup
         guess = run.network(data, CPU)(tiny.normalised(data.train.images[chosen]))
     wanted = float(tiny.each_ce(guess, data.train.labels[chosen]).mean())
     assert found["ce_train"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_number_that_some_seeds_lack_says_so(finished: tuple[Plan, Path]) -> None:
+    found = results.gather(*finished, CPU)
+    found.numbers["curvature"]["dot"][1] = math.nan
+    row = results.means(found, ["accuracy", "curvature"])[2]
+    assert row[0] == "dot"
+    assert row[1].count("of") == 0
+    assert row[2].endswith(" (1 of 2)")
+    row = results.differences(found, "sgd", ["accuracy", "curvature"])[1]
+    assert row[2].endswith(" (1 of 2)")
 
 
 # The verb

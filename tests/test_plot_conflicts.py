@@ -99,6 +99,14 @@ def test_an_arm_far_beyond_the_others_is_an_arrow_with_its_value() -> None:
     assert arrow.get_markerfacecolor() != "white"
 
 
+def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrowhead() -> None:
+    rows = differences(*[(0.0, -1.0, 1.0, False)] * 5, (3.0, -30.0, 36.0, False), (0.5, -9.0, 0.9, False))
+    (ax,) = plot.differences({"accuracy": rows}, "it").axes
+    heads = [(line.get_marker(), float(line.get_ydata()[0])) for line in ax.get_lines() if line.get_marker() in "<>"]
+    assert heads == [("<", 5.0), (">", 5.0), ("<", 6.0)]
+    assert not ax.texts
+
+
 def test_measures_of_other_arms_are_refused() -> None:
     with pytest.raises(ValueError, match="expected the same arms, at least one, for each measure"):
         plot.differences({"a": differences((0, 0, 0, False)), "b": {}}, "it")

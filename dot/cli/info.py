@@ -91,14 +91,13 @@ def _controls(path: Path) -> dict[str, Any]:
     """How far a study with controls is."""
     from dot.controls.running import measured_at
 
-    runs = {name for of_seed in read_json(path / "plan.json").values() for name in of_seed.values()}
+    whose = read_json(path / "plan.json")["runs"]
+    runs = {name for of_seed in whose.values() for name in of_seed.values()}
     measured = sum(measured_at(path, name).exists() for name in runs)
-    arms = {arm: len(of_seed) for arm, of_seed in read_json(path / "plan.json").items()}
     return {
         "kind": "study with controls",
         "measured": f"{measured} of {len(runs)} runs",
-        "finished": (path / "controls.json").exists(),
-        "seeds of each arm": arms,
+        "seeds of each arm": {arm: len(of_seed) for arm, of_seed in whose.items()},
     }
 
 

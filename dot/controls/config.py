@@ -16,6 +16,8 @@ from dot.rules import AboveZero, Method, Name, Seeds
 from dot.tables import ConfigError, build, load, suggest
 
 _DOTS = {"delta", "shared_gradient"}
+_GAINS = {"train": {"lr", "momentum", "delta", "weight_decay"}, "losses": {"w_ce", "w_kd"}}
+"""What decides how far a gradient moves the weights: where an arm sets one of them, it is matched to the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Controls:
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
         faults = [] if self.baselines else ["baselines must name at least one arm. Got none."]
+        if len(self.arms) + len(self.factors) < 2:
+            faults.append(f"arms must be at least two, to be compared. Got {list(self.arms)}.")
         faults += [
             f"baselines must name arms. Got {name!r}.{suggest(name, self.arms)}"
             for name in self.baselines
@@ -119,7 +123,8 @@ def load_plan(recipe: str, changes: Sequence[str] = ()) -> Plan:
 
     Args:
         recipe: A path or a name.
-        changes: Values in place of the study's, each as ``student.train.epochs=10`` or ``seeds=[0, 1]``.
+        changes: Values in place of the study's, each as ``student.train.epochs=10`` or ``seeds=[0, 1]``; none that arms
+            are matched to, such as the learning rate where an arm has a multiple of it.
 
     Raises:
         FileNotFoundError: Neither is there, or there is no such study.
@@ -151,8 +156,7 @@ def _plan(path: Path, changes: Sequence[str]) -> Plan:
     beside = path.parent / controls.study
     recipe = str(beside) if controls.study.endswith(".toml") and beside.exists() else controls.study
     study = load_study(recipe, [f"seeds={list(controls.seeds)}", *controls.changes, *changes])
-    faults: list[str] = []
-    arms = controls.arms | dict(_swept(controls, faults))
+    arms = controls.arms | dict(_swept(controls, faults := _unmatched(controls, changes)))
     resolved = {name: _resolve(study, arm, f"arms.{name}.", faults) for name, arm in arms.items()}
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
@@ -166,11 +170,32 @@ def _plan(path: Path, changes: Sequence[str]) -> Plan:
     return Plan(controls, study, arms, tuple(jobs))
 
 
+def _unmatched(controls: Controls, changes: Sequence[str]) -> list[str]:
+    """Changes from outside of what the arms of the file are matched to."""
+    matched = any(
+        _GAINS["train"] & arm.train.keys() | _GAINS["losses"] & arm.losses.keys() for arm in controls.arms.values()
+    )
+    faults = []
+    for key in (change.partition("=")[0] for change in changes) if matched else ():
+        table, _, name = key.rpartition(".")
+        if name in _GAINS.get(table.rpartition(".")[2], ()) and not table.startswith("teacher"):
+            faults.append(
+                f"{key} must stay as it is: arms are matched to it. Got a change: copy the file, put it into its "
+                "changes, and match its arms anew."
+            )
+    return faults
+
+
 def _swept(controls: Controls, faults: list[str]) -> Iterator[tuple[str, Arm]]:
     """An arm for each value of each factor."""
     for name, factor in controls.factors.items():
         table, _, key = factor.vary.partition(".")
         arm = controls.arms[factor.of]
+        named = {f"{name}={value:g}" for value in factor.values}
+        if len(named) < max(len(factor.values), 1):
+            faults.append(
+                f"factors.{name}.values must be at least one, different to six digits. Got {list(factor.values)}."
+            )
         if table not in ("train", "losses") or not key:
             faults.append(f"factors.{name}.vary must be train.<key> or losses.<key>. Got {factor.vary!r}.")
             continue
@@ -188,6 +213,8 @@ def _resolve(study: StudyConfig, arm: Arm, where: str, faults: list[str]) -> Stu
         ]
         own = own | {"delta": 0.0}
     train = build(Optimisation, _merged(study.student.train, own), f"{where}train.", faults)
+    if arm.method == "ce" and arm.losses:
+        faults.append(f"{where}losses are not read by ce, which has cross-entropy at weight 1. Got {arm.losses}.")
     losses = build(Losses, _merged(study.losses, arm.losses), f"{where}losses.", faults)
     if train is None or losses is None:
         return None

@@ -52,15 +52,16 @@ MEASURES = {
     "inconsistent_kd": Measure(
         "inconsistent share of the distillation gradient, training", "inconsistent, distillation"
     ),
-    "cosine_heldout": Measure("gradient cosine, held-out", "cosine, held-out"),
+    "cosine_test": Measure("gradient cosine over test images", "cosine, test"),
 }
 """Numbers of a run by their keys, in order.
 
 Losses, agreement and flatness are those of the last epoch, in eval mode, on images that are not augmented; of the
 training images as many are read as the study measures surfaces on. The distillation loss is Hinton's at the study's
 temperature against the true teacher, for every arm; KL is at temperature 1. Flatness is that of the task loss on
-training images, the mean over the study's random directions. Conflict is between the losses that the arm trained with,
-weighted so.
+training images, the mean over the study's random directions; a basin width is undefined where a line ended before the
+rise. Conflict is between cross-entropy and the arm's distillation loss: while training on its batches, weighted as in
+the arm's configuration; and at the end over test images, as many as the study measures surfaces on.
 """
 
 
@@ -94,7 +95,8 @@ def measure(run: Run, study: StudyConfig, reach: float, device: torch.device, li
         "accuracy_best": 100 * max(test["accuracy"] for test in tests),
         "epochs": next((float(i) for i, test in enumerate(tests, 1) if test["ce"] <= reach), float("nan")),
         **_flatness(run, study, device, lines),
-        **_conflict(store.load_conflict(run.conflict)),
+        **_recorded(store.load_conflict(run.conflict)),
+        "cosine_test": _at_the_end(run, study, device),
     }
     return {name: found[name] for name in MEASURES}
 
@@ -126,17 +128,26 @@ def _flatness(run: Run, study: StudyConfig, device: torch.device, lines: Path) -
     directions = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
     grid = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
     surface = ls.evaluate(problem, directions, grid, out=lines, label=run.path.name)
-    widths = {f"width_{rise:g}": ls.sharpness.basin_widths(surface, "ce", rise).width for rise in (0.1, 1.0)}
-    found = widths | {"curvature": ls.sharpness.curvatures(surface, "ce")}
-    return {name: float(values.mean()) for name, values in found.items()}
+    found = {"curvature": float(ls.sharpness.curvatures(surface, "ce").mean())}
+    for rise in (0.1, 1.0):
+        width, censored = ls.sharpness.basin_widths(surface, "ce", rise)
+        found[f"width_{rise:g}"] = float("nan") if censored.any() else float(width.mean())
+    return found
 
 
-def _conflict(conflict: Conflict) -> dict[str, float]:
+def _at_the_end(run: Run, study: StudyConfig, device: torch.device) -> float:
+    """Cosine of the gradients of both losses, each over all the images that are read, not of their batches."""
+    problem = runs.problem(run.path, "test", device, study.measure.images, study.measure.seed)
+    whole = ls.conflict.measure(problem, ("ce", "kd"), label=run.path.name).whole
+    assert whole is not None  # a measurement has it
+    return whole.cosine
+
+
+def _recorded(conflict: Conflict) -> dict[str, float]:
     shares = {f"inconsistent_{term}": _mean_known(share) for term, share in conflict.inconsistent_share.items()}
     return shares | {
         "cosine": _mean_known(conflict.cosine),
         "negative": conflict.fraction_negative,
-        "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
     }
 
 

@@ -43,7 +43,7 @@ def draw(found: Results, folder: Path) -> None:
     heading, *rows = means(found, list(MEASURES))
     table = report.Table(_CAPTION.format(reach=found.reach), heading, rows)
     arms = "\n".join(
-        f"{name}: {METHODS[arm['method']]} {arm['train'] | arm['losses'] or ''} {arm['about']}"
+        f"{name}: {METHODS[arm['method']]}, train {arm['train']}, losses {arm['losses']}. {arm['about']}"
         for name, arm in found.arms.items()
     )
     details = {

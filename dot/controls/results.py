@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,10 @@ from dot.comparing import Comparison, compare
 from dot.controls import running
 from dot.controls.config import Plan
 from dot.controls.measuring import MEASURES
-from dot.plain import read_json, to_json
+from dot.plain import to_json
 from landscape.provenance import stamp
 
-Values = Mapping[str, Mapping[int, float]]
-"""A number of each arm and seed."""
-
-SHOWN = ("accuracy", "ce_test", "kd_test", "curvature", "cosine_heldout")
+SHOWN = ("accuracy", "ce_test", "kd_test", "curvature", "cosine_test")
 """Measures of the figures, and of the tables that a terminal shows."""
 
 
@@ -99,24 +96,6 @@ def gather(plan: Plan, folder: Path, device: torch.device) -> Results:
     )
 
 
-def load(path: Path) -> Results:
-    """Read ``controls.json``.
-
-    Raises:
-        ValueError: It is cut short.
-    """
-    raw = read_json(path)
-    numbers = {
-        measure: {
-            arm: {int(seed): math.nan if value is None else value for seed, value in of.items()}
-            for arm, of in arms.items()
-        }
-        for measure, arms in raw["numbers"].items()
-    }
-    kept = {key: raw[key] for key in Results.__dataclass_fields__}
-    return Results(**kept | {"numbers": numbers, "baselines": tuple(raw["baselines"])})
-
-
 def means(found: Results, measures: Sequence[str] = SHOWN) -> list[list[str]]:
     """A heading and a row for each arm: mean ± standard deviation over the seeds that have the number."""
     return [
@@ -131,34 +110,26 @@ def means(found: Results, measures: Sequence[str] = SHOWN) -> list[list[str]]:
 def differences(found: Results, baseline: str, measures: Sequence[str] = SHOWN) -> list[list[str]]:
     """A heading and a row for each other arm: its mean difference from the baseline and the 95 % interval.
 
-    A star where a difference was found (Holm over all arms, level 0.05).
+    A star where a difference was found (Holm over all arms, level 0.05); in brackets the number of pairs, where some
+    seeds have no number.
     """
-    columns = [found.comparisons(baseline, measure) for measure in measures]
+    columns = {measure: found.comparisons(baseline, measure) for measure in measures}
     return [
         [f"minus {baseline}", *(MEASURES[measure].short for measure in measures), "n"],
         *(
-            [
-                arm,
-                *(_difference(column[arm], measure) for column, measure in zip(columns, measures, strict=True)),
-                str(columns[0][arm].n),
-            ]
+            [arm, *(_difference(column[arm], measure) for measure, column in columns.items()), _runs(found, arm)]
             for arm in found.arms
             if arm != baseline
         ),
     ]
 
 
-def _mean(values: Any, measure: str) -> str:
+def _mean(values: Collection[float], measure: str) -> str:
     known, digits = [value for value in values if math.isfinite(value)], MEASURES[measure].digits
     if not known:
         return "undefined"
     spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.{digits}f}{spread}"
-
-
-def _runs(found: Results, arm: str) -> str:
-    seeds, lost = len(found.numbers["accuracy"][arm]), len(found.diverged.get(arm, ()))
-    return f"{seeds - lost}" + (f" ({lost} diverged)" if lost else "")
+    return f"{statistics.fmean(known):.{digits}f}{spread}{_count(len(known), len(values))}"
 
 
 def _difference(found: Comparison, measure: str) -> str:
@@ -167,4 +138,15 @@ def _difference(found: Comparison, measure: str) -> str:
         return "no pairs"
     interval = f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.n > 1 else ""
     star = "*" if found.verdict in ("higher", "lower") else ""
-    return f"{found.mean:+.{digits}f}{interval}{star}"
+    return f"{found.mean:+.{digits}f}{interval}{star}{_count(found.n, found.n + found.dropped)}"
+
+
+def _count(known: int, seeds: int) -> str:
+    """How many seeds have a number, where not all have one."""
+    return f" ({known} of {seeds})" if known < seeds else ""
+
+
+def _runs(found: Results, arm: str) -> str:
+    """How many seeds an arm has, and how many of them diverged."""
+    seeds, lost = len(found.numbers["accuracy"][arm]), len(found.diverged.get(arm, ()))
+    return f"{seeds}" + (f" ({lost} diverged)" if lost else "")

@@ -53,6 +53,7 @@ def _own(conflict: Conflict) -> Labelled:
         whole = conflict.whole
         arrays |= {
             "whole/halves": (whole.halves, ("half", "other_half", "layer", "term", "other")),
+            "whole/shares": (whole.shares, ("half", "term")),
             "whole/spread": (whole.spread, ("layer", "term")),
             "whole/counts": (whole.counts, ("term",)),
             "whole/batches": (whole.batches, ("term",)),
@@ -127,8 +128,8 @@ def _read_group(group: h5py.Group) -> Conflict:
 
 
 def _read_whole(group: h5py.Group, terms: tuple[str, ...], layers: tuple[str, ...]) -> Whole:
-    halves, spread, counts, batches = (group[f"whole/{name}"][()] for name in ("halves", "spread", "counts", "batches"))
-    return Whole(terms, layers, halves, spread, counts, batches)
+    names = ("halves", "shares", "spread", "counts", "batches")
+    return Whole(terms, layers, *(group[f"whole/{name}"][()] for name in names))
 
 
 def _read_along(group: h5py.Group) -> Along:

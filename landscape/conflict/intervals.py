@@ -37,7 +37,8 @@ def intervals(conflict: Conflict, seed: int = 0) -> dict[str, Interval]:
     """Means over the records with percentile-bootstrap intervals (Efron and Tibshirani 1993, chapter 13).
 
     They are for batches that were drawn independently, as `landscape.conflict.measure` reads them from a shuffled
-    loader; records of one training run follow each other, and their intervals are too narrow. The mean cosine of
+    loader; records of one training run follow each other, and their intervals are too narrow, as are those of fewer
+    than 20 batches: the bootstrap knows no value that it has not seen. The mean cosine of
     batches is not the cosine over all examples: see `landscape.conflict.whole.Whole`.
 
     Args:

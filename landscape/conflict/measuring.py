@@ -202,7 +202,9 @@ class _Pass:
     def _whole(self, found: Conflict, sums: Array, scale: Array) -> Whole:
         k, sizes = len(self.terms), np.asarray(found.sizes)
         halves = sums.reshape(-1, 2, k, 2, k).transpose(1, 3, 0, 2, 4) * np.outer(scale, scale)
-        whole = Whole(self.terms, found.layers, halves, np.empty(0), sizes.sum(axis=0), (sizes > 0).sum(axis=0))
+        counts = sizes.sum(axis=0)
+        shares = np.stack([sizes[half::2].sum(axis=0) for half in (0, 1)]) / np.maximum(counts, 1.0)
+        whole = Whole(self.terms, found.layers, halves, shares, np.empty(0), counts, (sizes > 0).sum(axis=0))
         squared = np.einsum("blkk,bk->lk", found.gram, sizes) - whole.counts * np.einsum("lkk->lk", whole.gram)
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = np.maximum(squared, 0.0) / (whole.batches - 1)

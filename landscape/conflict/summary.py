@@ -10,6 +10,9 @@ from markupsafe import escape
 from landscape.conflict.intervals import interval, intervals
 from landscape.conflict.result import Conflict
 
+_FEW = 20
+"""Batches: a percentile interval from 5 normal values holds their mean in 86 of 100 cases, from 10 in 92."""
+
 _HEAD = ("", "mean of batches", "95 % interval", "all examples", "split halves")
 
 
@@ -51,6 +54,8 @@ def notes(conflict: Conflict) -> list[str]:
             found.append(f"The gradient of {term} is zero, and cosines with it undefined, in {', '.join(where)}.")
     if conflict.sizes is None and records > 1:
         found.append("Records of a training run follow each other: intervals that take them as independent are narrow.")
+    elif 1 < records < _FEW:
+        found.append(f"From fewer than {_FEW} batches the intervals are too narrow.")
     if records == 1:
         found.append("One batch does not tell how batches differ: intervals, variances and split halves need two.")
     return found
@@ -73,7 +78,8 @@ def _rows(conflict: Conflict) -> list[tuple[str, ...]]:
                 rows.append((name, _number(mean), _between(low, high), "", ""))
     for term, norms in conflict.norm.items():
         whole = "" if conflict.whole is None else _number(conflict.whole.norm[term])
-        rows.append((f"norm of {term}", _number(norms.mean() if len(norms) else np.nan), "", whole, ""))
+        known = norms if conflict.sizes is None else norms[conflict.sizes[:, conflict.terms.index(term)] > 0]
+        rows.append((f"norm of {term}", _number(known.mean() if len(known) else np.nan), "", whole, ""))
     if conflict.whole is not None:
         ratios = conflict.whole.signal_to_noise
         rows += [(f"signal to noise of {term}, a batch", "", "", _number(ratios[term]), "") for term in conflict.terms]

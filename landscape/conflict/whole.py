@@ -24,6 +24,7 @@ class Whole:
         halves: ``[2, 2, L, K, K]``. With a term's gradient over all examples written as the sum of what the even
             (0) and the odd (1) batches contribute, entry ``[i, j, l, k, m]`` is the inner product, in layer l, of the
             contribution of half i to term k and that of half j to term m.
+        shares: ``[2, K]``: which share of a term's examples each half has.
         spread: ``[L, K]``: variance of the gradient of one example (or token), summed over the parameters of a layer;
             unbiased, from how the batches scatter. NaN where a term has fewer than two batches.
         counts: ``[K]``: how many examples (tokens, of a `PerToken` term) each term was averaged over.
@@ -33,6 +34,7 @@ class Whole:
     terms: tuple[str, ...]
     layers: tuple[str, ...]
     halves: Array
+    shares: Array
     spread: Array
     counts: Array
     batches: Array
@@ -77,7 +79,8 @@ class Whole:
     @property
     def split_half_cosines(self) -> Array:
         """Cosine of every two terms without the batches' noise, ``[K, K]``; see `split_half_cosine`."""
-        cross = self.halves[0, 1].sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):  # of the halves' means, whatever their sizes
+            cross = self.halves[0, 1].sum(axis=0) / np.outer(self.shares[0], self.shares[1])
         square = np.diagonal(cross).clip(min=0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             found: Array = (cross + cross.T) / 2 / np.sqrt(np.outer(square, square))
@@ -127,6 +130,7 @@ class Whole:
             tuple(self.terms[k] for k in rows),
             self.layers,
             self.halves[..., rows, :][..., rows],
+            self.shares[:, rows],
             self.spread[:, rows],
             self.counts[rows],
             self.batches[rows],
@@ -135,7 +139,7 @@ class Whole:
     def summed(self, layers: tuple[str, ...], sums: Array) -> Whole:
         """With its L layers put together into M others: ``sums`` ``[M, L]`` is 1 where one is part of the other."""
         halves = np.einsum("nl,ijlkm->ijnkm", sums, self.halves)
-        return Whole(self.terms, layers, halves, sums @ self.spread, self.counts, self.batches)
+        return Whole(self.terms, layers, halves, self.shares, sums @ self.spread, self.counts, self.batches)
 
     def _variance(self) -> Array:
         with np.errstate(invalid="ignore", divide="ignore"):

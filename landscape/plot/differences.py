@@ -29,7 +29,7 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str)
 
     Filled: a difference was found. Hollow: none was found, which does not show that there is none. An arm without a
     difference (its runs diverged, say) has an empty row. An arm far beyond most others is an arrow at the edge with its
-    value, so that the others can be told apart.
+    value, so that the others can be told apart; an interval that goes on beyond the axis ends in an arrowhead.
 
     Args:
         measures: ``{measure: {arm: difference}}``, the same arms in each; NaN where undefined.
@@ -65,6 +65,9 @@ def _draw(ax: Axes, rows: list[Difference]) -> None:
             ax.text(side * 0.93 * edge, y, f"{row.mean:+.3g}", ha=inside, va="center", fontsize=7)
             continue
         ax.plot(np.clip([row.low, row.high], -edge, edge), [y, y], color=look.color, linewidth=1.2)
+        for end, marker in ((row.low, "<"), (row.high, ">")):
+            if abs(end) > edge:  # goes on beyond the axis
+                ax.plot(np.copysign(edge, end), y, marker=marker, markersize=4, color=look.color)
         ax.plot(row.mean, y, marker="o", markersize=5, color=look.color, mfc=face)
     if np.isfinite(edge):
         ax.set_xlim(-1.05 * edge, 1.05 * edge)
