@@ -133,6 +133,28 @@ def test_the_split_half_cosine_is_that_of_even_and_odd_batches():
     assert c.whole.split_half_cosine == c.whole.split_half_cosines[0, 1]
 
 
+def test_a_split_half_cosine_without_noise_is_the_cosine_whatever_the_halves_sizes():
+    """Two terms whose counts differ between the halves: of 1 and of 4 tokens in turn."""
+    torch.manual_seed(0)
+    net = nn.Linear(3, 4, dtype=torch.float64)
+    x = torch.randn(1, 3, dtype=torch.float64).expand(2, 3)
+
+    def terms(model, batch):
+        inputs, tokens = batch
+        values = model(inputs)
+        few = torch.arange(4) < tokens[:, None]
+        return {
+            "a": ls.PerToken(values, torch.ones_like(few)),
+            "b": ls.PerToken(values.sum(1, keepdim=True).expand(2, 4), few),
+        }
+
+    batches = [(x, torch.tensor([n, n])) for n in (1, 4, 1, 4)]
+    whole = ls.conflict.measure(ls.Problem(net, terms, batches), ("a", "b")).whole
+    assert whole.shares[:, 1] == pytest.approx([0.2, 0.8])
+    assert whole.cosine == pytest.approx(1.0)
+    assert whole.split_half_cosine == pytest.approx(1.0)
+
+
 def test_a_split_half_cosine_of_halves_that_oppose_is_undefined():
     def pull(model, batch):
         return {"a": model(batch).squeeze(1), "b": batch[:, 0] * 0 + model(batch * 0 + 1).squeeze(1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from tiny import CPU, digits, networks, train_by_hand, trainer_of, vary
 
 from dot import runs
 from dot.config import METHODS, RunConfig
-from dot.distillation import Hinton
+from dot.data.drawing import generator
+from dot.data.images import Split
+from dot.distillation import Distillation, Hinton, Outputs
 from dot.journal import Journal
 from dot.recording import ConflictRecorder, discard
 from dot.runs import load_checkpoint
 from dot.teaching import Teacher
+from dot.trainer import Trainer
 from landscape import store
 
 Vectors = dict[str, np.ndarray]
@@ -146,6 +150,20 @@ def test_the_motion_equals_that_of_vectors_taken_by_hand(
         assert epochs.norm["update"][i] == pytest.approx(np.linalg.norm(update), rel=5e-3)
 
 
+def drawn_of(data: Any, n: int) -> np.ndarray:
+    return torch.randperm(len(data.test), generator=generator(0))[:n].numpy()
+
+
+def test_the_heldout_batch_of_a_set_in_the_order_of_its_classes_has_all_of_them(job: RunConfig, tmp_path: Path) -> None:
+    data, (student, teacher) = digits(CPU, 100, 899), networks(CPU)
+    order = data.test.labels.argsort()
+    data = replace(data, test=Split(data.test.images[order], data.test.labels[order]))
+    job = vary(job, record={"heldout": 64})
+    recorder = ConflictRecorder(tmp_path, student, Teacher(teacher), Hinton(4.0), data, job)
+    assert len(set(torch.cat([chunk.labels for chunk in recorder._chunks]).tolist())) >= 9
+    assert all(len(set(chunk.labels.tolist())) > 2 for chunk in recorder._chunks)
+
+
 @pytest.mark.parametrize("heldout", [20, 21, 1])
 def test_the_noise_of_the_heldout_gradient_is_that_of_its_chunks(
     heldout: int, job: RunConfig, tmp_path: Path, device: torch.device
@@ -163,10 +181,11 @@ def test_the_noise_of_the_heldout_gradient_is_that_of_its_chunks(
         assert np.isnan(found.spread).all()
         assert np.isnan(found.signal_to_noise["ce"]).all()
         return
-    chunks = np.array_split(np.arange(heldout), 8)
+    drawn = drawn_of(data, heldout)
+    chunks = np.array_split(drawn, 8)
     for k, term in enumerate(("ce", "kd")):
         each = [whole(heldout_gradients(job, student, teacher, data, chunk)[k]) for chunk in chunks]
-        mean = whole(heldout_gradients(job, student, teacher, data, np.arange(heldout))[k])
+        mean = whole(heldout_gradients(job, student, teacher, data, drawn)[k])
         scatter = sum(len(c) * np.sum((g - mean) ** 2) for c, g in zip(chunks, each, strict=True))
         spread = scatter / 7
         assert found.spread[0, k] == pytest.approx(spread, rel=1e-3)
@@ -174,11 +193,40 @@ def test_the_noise_of_the_heldout_gradient_is_that_of_its_chunks(
         assert found.signal_to_noise[term][0] == pytest.approx(signal / spread, rel=2e-3, abs=1e-4)
 
 
+class Half(Distillation):
+    """Reads the student's first layer alone: what comes after it has no distillation gradient."""
+
+    student_layers = ("0",)
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        return student.features["0"].flatten(1).square().mean(1)
+
+
+def test_a_parameter_without_a_buffer_of_one_loss_counts_as_zeros(job: RunConfig, tmp_path: Path) -> None:
+    data, (student, teacher) = digits(CPU, 100, 50), networks(CPU)
+    loss = Half()
+    recorder = ConflictRecorder(tmp_path, student, Teacher(teacher), loss, data, job)
+    trainer = Trainer(student, Teacher(teacher), loss, data, job, recorder)
+    trainer.run_epoch()
+    recorder.sync()
+    recorder.consolidate(tmp_path / "conflict.h5", {})
+    found = store.load_conflict(tmp_path / "conflict.h5").groups
+    assert set(found) == {"heldout", "momentum", "motion", "heldout-motion"}
+    norms = dict(zip(found["momentum"].layers, found["momentum"].layer_norm["kd"][0], strict=True))
+    assert norms["0"] > 0
+    assert norms["4"] == 0
+    buffers = trainer.strategy.optimizer.momentum_buffers("distill")
+    last = found["heldout-motion"].norm["step of kd"][-1]
+    size = sum(float(b.double().square().sum()) for b in buffers if b is not None) ** 0.5
+    assert last == pytest.approx(trainer.strategy.optimizer.param_groups[0]["lr"] * size, rel=1e-5)
+
+
 def heldout_gradients(
-    job: RunConfig, model: Any, teacher: Any, data: Any, chosen: Any = slice(20)
+    job: RunConfig, model: Any, teacher: Any, data: Any, chosen: Any = None
 ) -> tuple[Vectors, Vectors]:
-    """Of the first test examples, in eval mode."""
+    """Of test examples, 20 drawn ones by default, in eval mode."""
     module = copy.deepcopy(model).eval()
+    chosen = drawn_of(data, 20) if chosen is None else chosen
     inputs, labels = tiny.normalised(data.test.images[chosen]), data.test.labels[chosen]
     logits = module(inputs)
     with torch.no_grad():
