@@ -40,7 +40,7 @@ class ConflictRecorder:
     """Records how the task and the distillation gradient agree.
 
     Every ``record.every`` steps on the training batch: of the gradients; where the optimizer has one for each loss, of
-    the momentum buffers; and how gradients lie to those of the record before, to the last step that each buffer made,
+    the momentum buffers; and how gradients lie to those of the record before, to what each buffer moves the weights by,
     and to the update. Once an epoch on a fixed held-out batch, in eval mode, in chunks, whose scatter tells the noise.
     The gradients are weighted as in the distilled loss (``w_ce``, ``w_kd``), for every method, so that methods can be
     compared. Two gradients are kept from one record to the next, in checkpoints too (`state`).

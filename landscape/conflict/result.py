@@ -38,8 +38,8 @@ class Conflict:
         by: What ``layers`` are: ``"parameter"``, ``"layer"`` (the module that owns the parameters) or ``"block"``.
         attrs: Provenance; the root attributes of the file.
         groups: Other recordings of the same run by name: ``momentum`` (of the momentum buffers); ``motion`` (of the
-            gradients, those of the record before, the last step that each buffer made, and the update); ``heldout`` (on
-            a fixed held-out batch, once an epoch) and ``heldout-motion``.
+            gradients, those of the record before, what each buffer moves the weights by, and the update); ``heldout``
+            (on a fixed held-out batch, once an epoch) and ``heldout-motion``.
         spread: Variance of the gradient of one example, summed over the parameters, ``[B, K]``; None where nobody
             measured it, NaN where it is not known.
     """
