@@ -62,7 +62,7 @@ def made_at(folder: Path, names: list[str]) -> list[str]:
 
 def tables(found: Results) -> dict[str, list[list[str]]]:
     """Means, differences, and conflict; the values of swept factors apart."""
-    conflict = ("cosine", "negative", "inconsistent_ce", "inconsistent_kd", "cosine_heldout")
+    conflict = ("cosine", "negative", "inconsistent_ce", "inconsistent_kd", "cosine_test")
     fit = ("ce_train", "kd_train", "agreement_test", "kl_test", "epochs", "width_0.1")
     kinds = {
         "means": results.means(found),
