@@ -67,7 +67,7 @@ def row(study: StudyConfig) -> list[str]:
 
 def table() -> str:
     """Of all recipes but the digits."""
-    names = sorted(p.name.removesuffix(".toml") for p in (resources.files("dot") / "recipes").iterdir())
+    names = sorted(p.name.removesuffix(".toml") for p in (resources.files("dot") / "recipes").iterdir() if p.is_file())
     heads = [
         "recipe",
         "epochs (teacher, student)",
