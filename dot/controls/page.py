@@ -75,7 +75,7 @@ _MEANING = (
     "equality: its interval says how large a difference may be."
 )
 _CAPTION = (
-    "Mean ± standard deviation over n seeds, after the last epoch unless said; conflict is averaged over training. "
+    "Mean ± standard deviation over n seeds, after the last epoch; what is of training is averaged over it. "
     "Epochs are those to a test task loss of {reach:g}; runs that never reach it are left out."
 )
 
