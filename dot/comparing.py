@@ -52,6 +52,11 @@ class Comparison:
             return "no difference found"
         return "higher" if self.mean > 0 else "lower"
 
+    @property
+    def found(self) -> bool:
+        """Whether a difference was found."""
+        return self.verdict in ("higher", "lower")
+
     def __str__(self) -> str:
         left_out = f", {self.dropped} dropped" if self.dropped else ""
         interval = f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"

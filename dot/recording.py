@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dot.config import RunConfig
-from dot.data.drawing import generator, upload
+from dot.data.drawing import drawn, upload
 from dot.data.images import ImageSet
 from dot.distillation import Distillation, Outputs, observe
 from dot.journal import Journal
@@ -74,8 +74,7 @@ class ConflictRecorder:
         self._index = [self._layers.index(owner[name]) for name in parameters]
         self._before: dict[str, list[Tensor]] = {}
         self._heldout = min(config.record.heldout, len(data.test))
-        self._drawn = torch.randperm(len(data.test), generator=generator(0))  # a set may lie in the order of classes
-        self._chunks = [self._chunk(data, teacher, chosen) for chosen in self._split()]
+        self._chunks = [self._chunk(data, teacher, chosen) for chosen in self._split(len(data.test))]
 
     def wants(self, step: int) -> bool:
         """Whether this step is recorded."""
@@ -203,10 +202,10 @@ class ConflictRecorder:
             found["momentum"] = (all_of[:, first : first + 2, first : first + 2] / rate**2).tolist()
         return found | {"motion": {"of": names, "gram": all_of.sum(0).tolist()}}
 
-    def _split(self) -> tuple[Tensor, ...]:
-        """Which of the held-out examples are in each chunk: some for each process."""
+    def _split(self, n: int) -> tuple[Tensor, ...]:
+        """Which of n test examples are in each chunk of the held-out batch: some for each process."""
         chunks = max(1, min(_CHUNKS, self._heldout // self._world.size))
-        return self._drawn[: self._heldout].tensor_split(chunks)
+        return drawn(n, self._heldout, seed=0).tensor_split(chunks)
 
     def _chunk(self, data: ImageSet, teacher: Teacher, chosen: Tensor) -> _Chunk:
         """This process's part of a chunk."""

@@ -33,7 +33,7 @@ from dot import data as image_sets
 from dot import models
 from dot.config import RunConfig, StudyConfig, load_run, to_toml
 from dot.data.augment import Views
-from dot.data.drawing import generator, upload
+from dot.data.drawing import drawn, upload
 from dot.data.images import ImageSet, Part
 from dot.distillation import Distillation, Outputs, make, observe
 from dot.interrupt import deferred_interrupt
@@ -175,7 +175,7 @@ def problem(
     run, on = open_run(path), torch.device(device)
     data = image_sets.load(run.config.data, on)
     part: Part = getattr(data, split)
-    batches = drawn(part, images, seed).split(_MEASURED_BATCH)
+    batches = drawn(len(part), images, seed).split(_MEASURED_BATCH)
     model, teacher_run = run.network(data, on), run.teacher()
     if teacher_run is None:
         return Problem(model, _objective(None), lambda: _measured(data, part, batches), split)
@@ -188,11 +188,6 @@ def problem(
     teacher = Teacher(network, distillation.teacher_layers)
     taught = [vars(teacher(batch["inputs"])) for batch in _measured(data, part, batches)]
     return Problem(model, _objective(distillation), lambda: _measured(data, part, batches, taught), split)
-
-
-def drawn(part: Part, images: int, seed: int) -> Tensor:
-    """Indices of so many images of a split, of all for 0, in a drawn order: a set may lie in that of its classes."""
-    return torch.randperm(len(part), generator=generator(seed))[: images or len(part)]
 
 
 def _measured(

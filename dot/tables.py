@@ -40,10 +40,20 @@ def load(kind: type[T], path: Path, changes: Sequence[str] = ()) -> T:
     for change in changes:
         _change(raw, change, faults)
     config = build(kind, raw, "", faults)
-    if config is None or faults:
+    refuse(path, faults)
+    assert config is not None  # else there were faults
+    return config
+
+
+def refuse(path: Path, faults: Sequence[str]) -> None:
+    """Raise where a file has faults.
+
+    Raises:
+        ConfigError: It has; all are named.
+    """
+    if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
-    return config
 
 
 def _change(raw: dict[str, Any], change: str, faults: list[str]) -> None:

@@ -30,6 +30,7 @@ from dot.config import ConfigError
 from dot.controls import budget, measuring, page, results, running
 from dot.controls.config import Plan, load_plan, names
 from dot.controls.measuring import MEASURES
+from dot.data.drawing import drawn
 from landscape import store
 from landscape.files import claim
 
@@ -495,7 +496,7 @@ def test_measuring_reads_as_many_training_images_as_the_study_says(finished: tup
     run = runs.open_run(folder / "runs" / plan.jobs[0].run.name)
     found = measuring.measure(run, study, 2.25, CPU, tmp_path / "lines.h5")
     data = image_sets.load("digits", CPU)
-    chosen = runs.drawn(data.train, 100, 0)
+    chosen = drawn(len(data.train), 100, 0)
     assert len(set(chosen.tolist())) == 100
     with torch.no_grad():
         guess = run.network(data, CPU)(tiny.normalised(data.train.images[chosen]))

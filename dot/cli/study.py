@@ -64,6 +64,7 @@ def run(options: Options) -> Reply:
     folder = options.output or Path("studies") / plan.controls.name
     from dot import devices
     from dot.controls import page, results, running
+    from landscape.files import write_whole
 
     device = devices.pick(options.device)
     planned = _planned(plan, folder, device, options.workers)
@@ -73,11 +74,12 @@ def run(options: Options) -> Reply:
     running.run(plan, folder, device, options.workers, options.teacher)
     found = results.gather(plan, folder, device)
     page.draw(found, folder)
-    running.finish(folder, found.to_json())
+    as_json = found.to_json()
+    write_whole(folder / "controls.json", as_json.encode())
     tables = [as_text(results.means(found)), *(as_text(results.differences(found, b)) for b in found.baselines)]
     note = f"{found.note}\n\n" if found.note else ""
     text = note + "\n\n".join(tables) + f"\n\n{_READ}\n\nreport: {folder / 'controls.html'}"
-    return Reply(text, json.loads(found.to_json()))
+    return Reply(text, json.loads(as_json))
 
 
 def _planned(plan: Plan, folder: Path, device: torch.device, workers: int) -> str:

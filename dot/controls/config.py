@@ -13,7 +13,7 @@ from typing import Any
 
 from dot.config import Losses, Optimisation, RunConfig, StudyConfig, load_study
 from dot.rules import AboveZero, Method, Name, Seeds
-from dot.tables import ConfigError, build, load, suggest
+from dot.tables import build, load, refuse, suggest
 
 _DOTS = {"delta", "shared_gradient"}
 _GAINS = {"train": {"lr", "momentum", "delta", "weight_decay"}, "losses": {"w_ce", "w_kd"}}
@@ -158,9 +158,7 @@ def _plan(path: Path, changes: Sequence[str]) -> Plan:
     study = load_study(recipe, [f"seeds={list(controls.seeds)}", *controls.changes, *changes])
     arms = controls.arms | dict(_swept(controls, faults := _unmatched(controls, changes)))
     resolved = {name: _resolve(study, arm, f"arms.{name}.", faults) for name, arm in arms.items()}
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError(f"{path} has {count}: " + " | ".join(faults))
+    refuse(path, faults)
     jobs = [
         Job(name, seed, found.student_run(arms[name].method, seed))
         for seed in study.seeds

@@ -13,7 +13,7 @@ import landscape as ls
 from dot import data as image_sets
 from dot import runs
 from dot.config import StudyConfig
-from dot.data.drawing import upload
+from dot.data.drawing import drawn, upload
 from dot.data.images import ImageSet, Part
 from dot.losses import cross_entropy, kd_loss
 from dot.runs import Run
@@ -83,11 +83,11 @@ def measure(run: Run, study: StudyConfig, reach: float, device: torch.device, li
     assert teacher_run is not None  # every arm has the study's, also the one that does not imitate it
     data = image_sets.load(run.config.data, device)
     networks = run.network(data, device), teacher_run.network(data, device)
-    drawn = runs.drawn(data.train, study.measure.images, study.measure.seed)
+    chosen = drawn(len(data.train), study.measure.images, study.measure.seed)
     of_split = {
         f"{name}_{split}": value
-        for split, part, chosen in (("test", data.test, torch.arange(len(data.test))), ("train", data.train, drawn))
-        for name, value in _compare(*networks, data, part, chosen, study.losses.temperature).items()
+        for split, part, read in (("test", data.test, torch.arange(len(data.test))), ("train", data.train, chosen))
+        for name, value in _compare(*networks, data, part, read, study.losses.temperature).items()
     }
     tests = [record["test"] for record in run.metrics]
     found = of_split | {

@@ -19,8 +19,7 @@ def figure(found: Results, baseline: str) -> Figure:
     """Every arm against a baseline, in the measures of `SHOWN`."""
     measures = {
         MEASURES[measure].short: {
-            arm: Difference(c.mean, c.low, c.high, c.verdict in ("higher", "lower"))
-            for arm, c in found.comparisons(baseline, measure).items()
+            arm: Difference(c.mean, c.low, c.high, c.found) for arm, c in found.comparisons(baseline, measure).items()
         }
         for measure in SHOWN
     }

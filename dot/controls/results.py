@@ -137,7 +137,7 @@ def _difference(found: Comparison, measure: str) -> str:
     if found.n < 1:
         return "no pairs"
     interval = f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.n > 1 else ""
-    star = "*" if found.verdict in ("higher", "lower") else ""
+    star = "*" if found.found else ""
     return f"{found.mean:+.{digits}f}{interval}{star}{_count(found.n, found.n + found.dropped)}"
 
 

@@ -88,15 +88,6 @@ def numbers(folder: Path, run: str) -> dict[str, Any]:
     return found
 
 
-def finish(folder: Path, results: str) -> None:
-    """Keep the results of a study.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    write_whole(folder / "controls.json", results.encode())
-
-
 def _claim(plan: Plan, folder: Path) -> None:
     """Keep which run is whose and how runs are measured; a study that has begun may grow, what it had must stay."""
     try:

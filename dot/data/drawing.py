@@ -14,6 +14,11 @@ def generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def drawn(n: int, wanted: int, seed: int) -> Tensor:
+    """Indices of so many of n images, of all for 0, in a drawn order: a set may lie in that of its classes."""
+    return torch.randperm(n, generator=generator(seed))[: wanted or n]
+
+
 def shuffled(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """Indices of each batch of an epoch, in an order that depends on the seed and the epoch only.
 

@@ -60,7 +60,7 @@ def decompose(a: Tensor, b: Tensor) -> Parts:
 
 def layers_of(model: nn.Module) -> dict[str, str]:
     """The module that owns each parameter, ``{parameter name: module name}``; a tied one counts once."""
-    return {name: modules.owner(name) for name, _ in model.named_parameters()}
+    return modules.units((name for name, _ in model.named_parameters()), "layer")
 
 
 def from_gram(
