@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dot.comparing import compare, holm, paired
+from landscape.comparing import compare, holm, paired
 
 # Quarters add and subtract without rounding, so that properties hold exactly where they should.
 quarters = st.integers(-400, 400).map(lambda i: i / 4)

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from dot.comparing import Comparison, compare
 from dot.controls import running
 from dot.controls.config import Plan
 from dot.controls.measuring import MEASURES
 from dot.plain import to_json
+from landscape.comparing import Comparison, compare
 from landscape.provenance import stamp
 
 SHOWN = ("accuracy", "ce_test", "kd_test", "curvature", "cosine_test")
@@ -49,7 +49,7 @@ class Results:
     made: dict[str, Any]
 
     def comparisons(self, baseline: str, measure: str) -> dict[str, Comparison]:
-        """Every other arm against a baseline, adjusted as one family by Holm: see `dot.comparing.compare`."""
+        """Every other arm against a baseline, adjusted as one family by Holm: see `landscape.comparing.compare`."""
         return compare(self.numbers[measure], baseline)
 
     def to_json(self) -> str:
