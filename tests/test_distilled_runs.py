@@ -30,8 +30,9 @@ from dot.data.augment import apply, draw
 from dot.data.drawing import generator, shuffled
 from dot.journal import Journal
 from dot.models.resnet import ResNet
-from dot.runs import Run, load_checkpoint
+from dot.runs import Run, folder, load_checkpoint, training
 from dot.trainer import Trainer
+from dot.world import World
 
 OWN = '''
 import torch
@@ -482,7 +483,7 @@ def test_other_teachers_data_views_and_precisions_have_other_files(job: RunConfi
         (tiny.vary(job, train={"augment": replace(augment, shift=2)}), teacher, data),
     ]
     for i, (config, network, images) in enumerate(variants):
-        runs._logit_cache(Run(root / job.name, config), network, images, CPU)
+        training._logit_cache(Run(root / job.name, config), network, images, CPU)
         assert len(list((root / job.teacher).glob("logits-*"))) == i + 1
     lasting = [
         tiny.vary(job, seed=5, method="ce", train={"lr": 1.0, "epochs": 7}),
@@ -490,7 +491,7 @@ def test_other_teachers_data_views_and_precisions_have_other_files(job: RunConfi
         tiny.vary(job, compute={"threads": 1, "precision": "bf16"}),
     ]
     for config in lasting:
-        runs._logit_cache(Run(root / job.name, config), teacher, data, CPU)
+        training._logit_cache(Run(root / job.name, config), teacher, data, CPU)
     assert len(list((root / job.teacher).glob("logits-*"))) == len(variants)
 
 
@@ -690,7 +691,7 @@ def test_a_checkpoint_other_than_the_recipe_s_is_refused(checkpoint: Path, tmp_p
     study = tiny.vary(tiny.config(tmp_path), teacher={"weights": "1" * 64})
     for given, message in ((None, "give its path"), (checkpoint, f"must be the checkpoint of SHA-256 {'1' * 64}. Got")):
         with pytest.raises(ValueError, match=message):
-            runs.teach(study, tmp_path / "runs", CPU, given, runs.World())
+            runs.teach(study, tmp_path / "runs", CPU, given, World())
     with pytest.raises(ValueError, match="use teach"):
         runs.train(study.teacher_run(), tmp_path / "runs", CPU)
     assert not (tmp_path / "runs").exists()
@@ -702,7 +703,7 @@ def test_killed_while_weights_are_taken(checkpoint: Path, tmp_path: Path, kill_a
     study = tiny.vary(tiny.config(tmp_path), teacher={"weights": sha})
 
     def teach(name: str) -> Run:
-        return runs.teach(study, tmp_path / name, CPU, checkpoint, runs.World())
+        return runs.teach(study, tmp_path / name, CPU, checkpoint, World())
 
     changes = kill_at(0)
     whole = teach("whole")
@@ -720,7 +721,7 @@ def test_taking_weights_draws_nothing_from_the_caller_s_generator(checkpoint: Pa
     sha = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     study = tiny.vary(tiny.config(tmp_path), teacher={"weights": sha}, compute=Compute(threads=1))
     before = torch.get_rng_state(), torch.get_num_threads()
-    run = runs.teach(study, tmp_path, CPU, checkpoint, runs.World())
+    run = runs.teach(study, tmp_path, CPU, checkpoint, World())
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.get_num_threads() == before[1]
     assert runs.read_json(run.path / "environment.json")["threads"] == 1
@@ -744,7 +745,7 @@ def test_a_network_of_other_classes_is_refused_before_training(
 def test_a_teacher_of_other_classes_is_refused_before_training(job: RunConfig, tmp_path: Path) -> None:
     """Its run folder is whole, but of other data: seven classes."""
     config = tiny.vary(tiny.config(tmp_path).teacher_run(), model="own_things:deaf")
-    run = runs._claim(config, tmp_path)
+    run = folder.make_folder(config, tmp_path)
     net = models.build("own_things:deaf", in_channels=1, num_classes=10)
     safetensors.torch.save_file(net.state_dict(), run.weights)
     student = cached(tiny.vary(job, teacher=config.name))
@@ -752,7 +753,7 @@ def test_a_teacher_of_other_classes_is_refused_before_training(job: RunConfig, t
         runs.train(student, tmp_path, CPU, recording=False)
     assert not (tmp_path / student.name / "metrics.jsonl").exists()
     other = tiny.vary(tiny.config(tmp_path).teacher_run(), seed=9)
-    run = runs._claim(other, tmp_path)
+    run = folder.make_folder(other, tmp_path)
     net = models.build("resnet8", in_channels=1, num_classes=7)
     safetensors.torch.save_file(net.state_dict(), run.weights)
     with pytest.raises(ValueError, match=f"{run.weights} must hold the weights of resnet8"):

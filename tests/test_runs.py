@@ -383,7 +383,7 @@ def test_a_disk_that_turns_read_only(
 
     with monkeypatch.context() as patch:
         # The command refuses while a file is open to be written; a disk that fails does not ask.
-        patch.setattr(runs, "claim", lambda path: contextlib.nullcontext())
+        patch.setattr(runs.training, "claim", lambda path: contextlib.nullcontext())
         after_an_epoch(patch, lambda: remount("ro"))
         with pytest.raises(OSError, match=str(folder)) as caught:
             runs.train(job, root, CPU)

@@ -521,7 +521,7 @@ def each_alone(words: list[str]) -> int:
     def own(path: Path, *arguments: Any) -> LogitCache:
         return LogitCache(path.with_name(f"rank-{os.environ['RANK']}-{path.name}"), *arguments)
 
-    runs.LogitCache = own  # type: ignore[assignment,misc]
+    runs.training.LogitCache = own  # type: ignore[assignment,misc]
     return main(words)
 
 
