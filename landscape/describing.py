@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from landscape.conflict.result import Conflict
 from landscape.conflict.whole import Whole
 from landscape.directions import Directions, files
 from landscape.results import Sampled, Surface
+from landscape.sharpness.flatness import Flatness
+from landscape.sharpness.measure import Measure
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -39,6 +42,8 @@ def describe(path: str | Path) -> dict[str, Any]:
                 else {"samples": _describe_samples(found, found.sampled, store.load_samples(path))}
             ),
         }
+    elif isinstance(found, Flatness):
+        body = {"schema": store.FLATNESS, "measures": {m.key: _describe_measure(m) for m in found}}
     else:
         body = {
             "schema": store.CONFLICT,
@@ -50,6 +55,19 @@ def describe(path: str | Path) -> dict[str, Any]:
             **({} if found.whole is None else _describe_measured(found, found.whole)),
         }
     return body | {"attributes": found.attrs}
+
+
+def _describe_measure(measure: Measure) -> dict[str, Any]:
+    return asdict(measure.what) | {
+        "value": measure.value,
+        "low": measure.low,
+        "high": measure.high,
+        "center": measure.center,
+        "n": measure.n,
+        "censored": measure.censored,
+        "at_least": measure.at_least,
+        "note": measure.note,
+    }
 
 
 def _describe_samples(surface: Surface, sampled: Sampled, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:

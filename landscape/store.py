@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -34,16 +35,19 @@ from landscape.hdf5 import (
 )
 from landscape.results import Array, Sampled, Surface
 
-SURFACE, CONFLICT = "dot-landscape/surface", "dot-landscape/conflict"
-VERSIONS = {SURFACE: 1, CONFLICT: 2}
+if TYPE_CHECKING:
+    from landscape.sharpness.flatness import Flatness
+
+SURFACE, CONFLICT, FLATNESS = (f"dot-landscape/{kind}" for kind in ("surface", "conflict", "flatness"))
+VERSIONS = {SURFACE: 1, CONFLICT: 2, FLATNESS: 1}
 """The newest layout of each that this package reads, and the one it writes."""
 
 _AT_LEAST_EVERY = 0.25
 """Seconds of finished cells that a killed process may lose."""
 
 
-def load(path: str | Path) -> Surface | Conflict:
-    """Read a surface or conflict file.
+def load(path: str | Path) -> Surface | Conflict | Flatness:
+    """Read a surface, conflict or flatness file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -52,7 +56,7 @@ def load(path: str | Path) -> Surface | Conflict:
     with reading(path) as file:
         schema = _schema(file, path)
         try:
-            return _read_surface(file) if schema == SURFACE else conflict_file.read(file)
+            return _READERS[schema](file)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} must hold a whole {schema}. Got a file with a part missing: {error}.") from error
 
@@ -61,11 +65,11 @@ def load_surface(path: str | Path) -> Surface:
     """`load` a file that must be a surface.
 
     Raises:
-        FileNotFoundError, ValueError: As `load`; or it is a conflict file.
+        FileNotFoundError, ValueError: As `load`; or it is a file of something else.
     """
     found = load(path)
     if not isinstance(found, Surface):
-        raise ValueError(f"{path} must be a surface file. Got a conflict file.")
+        raise ValueError(f"{path} must be a surface file. Got a {type(found).__name__.lower()} file.")
     return found
 
 
@@ -73,11 +77,25 @@ def load_conflict(path: str | Path) -> Conflict:
     """`load` a file that must be a conflict.
 
     Raises:
-        FileNotFoundError, ValueError: As `load`; or it is a surface file.
+        FileNotFoundError, ValueError: As `load`; or it is a file of something else.
     """
     found = load(path)
     if not isinstance(found, Conflict):
-        raise ValueError(f"{path} must be a conflict file. Got a surface file.")
+        raise ValueError(f"{path} must be a conflict file. Got a {type(found).__name__.lower()} file.")
+    return found
+
+
+def load_flatness(path: str | Path) -> Flatness:
+    """`load` a file that must be of the flatness of a minimum.
+
+    Raises:
+        FileNotFoundError, ValueError: As `load`; or it is a file of something else.
+    """
+    from landscape.sharpness.flatness import Flatness
+
+    found = load(path)
+    if not isinstance(found, Flatness):
+        raise ValueError(f"{path} must be a flatness file. Got a {type(found).__name__.lower()} file.")
     return found
 
 
@@ -116,6 +134,21 @@ def save_conflict(path: str | Path, conflict: Conflict) -> None:
         for name, group in conflict.groups.items():
             conflict_file.write(file.create_group(name), group)
         file.attrs["groups"] = json.dumps(list(conflict.groups))
+
+    write_new(path, write)
+
+
+def save_flatness(path: str | Path, flatness: Flatness) -> None:
+    """Write a flatness file, replacing one that is there in a single step.
+
+    Raises:
+        OSError: The folder cannot be written or is full; a file that was there is kept.
+    """
+    from landscape.sharpness import file as flatness_file  # above this module: it measures what is stored
+
+    def write(file: h5py.File) -> None:
+        write_attrs(file, flatness.attrs | {"schema": FLATNESS, "schema_version": VERSIONS[FLATNESS]})
+        flatness_file.write(file, flatness)
 
     write_new(path, write)
 
@@ -189,8 +222,8 @@ def is_directions(path: str | Path) -> bool:
 
 def _schema(file: h5py.File, path: str | Path) -> str:
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
-    if schema not in (SURFACE, CONFLICT):
-        raise ValueError(f"{path} must have the schema {SURFACE} or {CONFLICT}. Got {schema or 'none'}.")
+    if schema not in VERSIONS:
+        raise ValueError(f"{path} must have the schema {' or '.join(VERSIONS)}. Got {schema or 'none'}.")
     if version > VERSIONS[schema]:
         raise ValueError(
             f"{path} has schema version {version}, newer than {VERSIONS[schema]}: update dot-landscape to read it."
@@ -291,3 +324,16 @@ def _read_directions(file: h5py.File, surface: Surface) -> Directions:
         points={name: dataset[()] for name, dataset in file["points"].items()} if "points" in file else {},
         explained=tuple(surface.attrs.get("explained", ())),
     )
+
+
+def _read_flatness(file: h5py.File) -> Flatness:
+    from landscape.sharpness import file as flatness_file
+
+    return flatness_file.read(file)
+
+
+_READERS: dict[str, Callable[[h5py.File], Any]] = {
+    SURFACE: _read_surface,
+    CONFLICT: conflict_file.read,
+    FLATNESS: _read_flatness,
+}

@@ -13,6 +13,8 @@ from landscape import directions, hdf5, store
 from landscape.conflict import file as conflict_file
 from landscape.conflict.result import Conflict
 from landscape.results import DONE, NOT_FINITE, PENDING, Array, Surface
+from landscape.sharpness import file as flatness_file
+from landscape.sharpness.flatness import Flatness
 
 _DIMS = (("x",), ("direction", "x"), ("y", "x"))
 _ATTRIBUTES = (
@@ -22,11 +24,12 @@ _ATTRIBUTES = (
 
 
 def faults(path: str | Path) -> list[str]:
-    """What is wrong with a file of a surface, conflict or directions, a sentence each; nothing where it is whole.
+    """What is wrong with a surface, conflict, flatness or directions file, a sentence each; nothing where it is whole.
 
     Of a surface: attributes, axes, shapes, statuses, that done cells are finite and others of status 2 are not, that
     the cell at 0 is the origin, and that the directions have their digest. Of a conflict: steps, layers, shapes, that
-    the inner products can be such, and that cosines, norms and the like are those that they tell.
+    the inner products can be such, and that cosines, norms and the like are those that they tell. Of flatness numbers:
+    that each is the centre of its samples, and lies in its interval.
     """
     try:
         if store.is_directions(path):
@@ -37,6 +40,8 @@ def faults(path: str | Path) -> list[str]:
         return [str(error) or type(error).__name__]
     if isinstance(found, Surface):
         return of_surface(found)
+    if isinstance(found, Flatness):
+        return flatness_file.faults(found)
     return of_conflict(found) or _beside_gram(path, found)
 
 

@@ -159,43 +159,54 @@ def _problem(h, device) -> ls.Problem:
     return ls.Problem(_Bowl(h).to(device), lambda m, b: {"loss": m(b)}, [torch.zeros(2)])
 
 
+LINES = ("width-0.1", "width-1", "curvature", "noise-0.1", "noise-0.25")
+
+
 def test_a_round_bowl_is_as_curved_as_its_weights_are_long_in_every_direction(device):
     """Filter normalisation gives every direction the length of the weights, so no direction differs."""
     problem = _problem(3.0, device)
     curvature = 3.0 * float(problem.model.w.detach().square().sum())
-    table = {row.name: row for row in summary(problem, n_directions=5, rises=(0.5,))}
-    assert set(table) == {"width at +0.5", "curvature"}
-    row = table["curvature"]
-    assert (row.n, row.censored) == (5, 0)
+    found = summary(problem, n_directions=6, measures=LINES)
+    assert found.keys() == LINES
+    row = found["curvature"]
+    assert (row.n, row.censored, row.center) == (6, 0, "mean")
     assert [row.value, row.low, row.high] == pytest.approx([curvature] * 3, rel=1e-9)
-    width = table["width at +0.5"]
-    assert width.value == pytest.approx(2 * math.sqrt(1.0 / curvature), rel=0.1)
-    assert width.low == pytest.approx(width.high, rel=1e-9)
+    for rise in (0.1, 1.0):
+        row = found[f"width-{rise:g}"]
+        assert (row.n, row.censored, row.center, row.at_least) == (6, 0, "median", False)
+        assert [row.value, row.low, row.high] == pytest.approx([2 * math.sqrt(2 * rise / curvature)] * 3, rel=1e-6)
+    for size in (0.1, 0.25):
+        row = found[f"noise-{size:g}"]
+        assert [row.value, row.low, row.high] == pytest.approx([size**2 / 2 * curvature] * 3, rel=1e-9)
 
 
-def test_the_interval_is_students_over_the_directions(device):
+def test_the_numbers_of_directions_that_differ(device):
+    """Mean and Student's interval of curvature and mean rise; median and order statistics of the widths."""
     problem = _problem(torch.linspace(0.1, 9, 12).reshape(4, 3), device)
-    drawn = ls.directions.random(problem.model, n=7, seed=5)
+    drawn = ls.directions.random(problem.model, n=9, seed=5)
     surface = ls.evaluate(problem, drawn, ls.Grid1D(x=(-1, 1, 41)))
     h = problem.model.h.cpu().numpy()
     exact = np.array([(h * axis["w"].cpu().numpy() ** 2).sum() for axis in drawn.axes])
     np.testing.assert_allclose(curvatures(surface, "loss"), exact, rtol=1e-9)
-    for table in (summary(problem, n_directions=7, seed=5), summary(problem, surface)):
-        *widths, curvature = table
-        interval = stats.ttest_1samp(exact, 0).confidence_interval(0.95)
-        assert curvature.value == pytest.approx(exact.mean(), rel=1e-9)
-        assert [curvature.low, curvature.high] == pytest.approx([interval.low, interval.high], rel=1e-8)
-        for row, rise in zip(widths, (0.1, 1.0), strict=True):
-            each = basin_widths(surface, "loss", rise)
-            interval = stats.ttest_1samp(each.width, 0).confidence_interval(0.95)
-            assert row.name == f"width at +{rise:g}"
-            assert [row.value, row.low, row.high] == pytest.approx([each.width.mean(), interval.low, interval.high])
-            assert (row.censored, row.n) == (int(each.censored.sum()), 7)
-            assert row.definition
+    for found in (summary(problem, n_directions=9, seed=5, measures=LINES), summary(problem, surface, measures=LINES)):
+        for key, expected in (("curvature", exact), ("noise-0.1", 0.005 * exact), ("noise-0.25", 0.03125 * exact)):
+            interval = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
+            row = found[key]
+            np.testing.assert_allclose(row.samples, expected, rtol=1e-8)
+            assert [row.value, row.low, row.high] == pytest.approx([expected.mean(), *interval], rel=1e-8)
+        for rise in (0.1, 1.0):
+            expected, row = np.sort(2 * np.sqrt(2 * rise / exact)), found[f"width-{rise:g}"]
+            np.testing.assert_allclose(np.sort(row.samples), expected, rtol=1e-6)
+            # P(B <= 1) = 10 / 512 < 0.025 < P(B <= 2) for nine coins
+            assert [row.value, row.low, row.high] == pytest.approx(expected[[4, 1, 7]], rel=1e-6)
+            assert [row.quantile(share) for share in (0.1, 0.9)] == pytest.approx(expected[[0, 8]], rel=1e-6)
 
 
-def test_one_direction_has_no_interval_and_censoring_is_counted(device):
-    *widths, curvature = summary(_problem(1e-6, device), n_directions=1, rises=(1.0,))
-    assert math.isnan(curvature.low)
-    assert math.isnan(curvature.high)
-    assert (widths[0].value, widths[0].censored, widths[0].n) == (2.0, 1, 1)
+def test_one_direction_has_no_interval_and_a_basin_that_does_not_end_is_a_lower_bound(device):
+    found = summary(_problem(1e-6, device), n_directions=1)
+    assert math.isnan(found["curvature"].low)
+    assert math.isnan(found["curvature"].high)
+    row = found["width-1"]
+    assert (row.value, row.censored, row.n, row.at_least) == (2.0, 1, 1, True)
+    assert "1 of 1 lines end before" in row.note
+    assert "basin width at +1: at least 2" in str(row)

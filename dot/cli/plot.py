@@ -61,12 +61,13 @@ def _draw(options: Options) -> tuple[str, Figure]:
                 raise ValueError(f"files must be of one kind. Got run folders, and {path}.")
         _expect(options.kind, ("auto", "tradeoff"), "run folders")
         return "tradeoff", ls.plot.tradeoff(gallery.paths(gallery.by_method(list(map(runs.open_run, options.files)))))
-    loaded = {path: ls.load(path) for path in options.files}
+    loaded: dict[Path, Any] = {path: ls.load(path) for path in options.files}
     flat = list(loaded.values())
     if all(isinstance(result, ls.Conflict) for result in flat):
         return _draw_conflicts(options.kind, loaded)
     if not all(isinstance(result, ls.Surface) for result in flat):
-        raise ValueError("files must be of one kind. Got surface and conflict files together.")
+        kinds = ", ".join(sorted({type(result).__name__.lower() for result in flat}))
+        raise ValueError(f"files must be of one kind, surfaces or conflicts. Got: {kinds}.")
     term = options.term or flat[0].terms[0]
     if all(result.y is None for result in flat if isinstance(result, ls.Surface)):
         _expect(options.kind, ("auto", "curves"), "lines")

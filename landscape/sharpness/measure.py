@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from landscape.results import Array
 
 Invariance = Literal["filters", "layers", "none"]
@@ -52,7 +54,8 @@ class Measure:
             to be larger (its line ended first) is inf.
         center: Of the samples.
         censored: How many samples are inf.
-        note: What a reader must know, such as that the value is a lower bound; empty otherwise.
+        note: What a reader must know, such as why the value is a lower bound; empty otherwise.
+        at_least: Whether the value is a lower bound: by its definition, or for want of a wider grid.
     """
 
     what: Definition
@@ -63,6 +66,12 @@ class Measure:
     center: Literal["mean", "median"] = "mean"
     censored: int = 0
     note: str = ""
+    at_least: bool = False
+
+    @property
+    def key(self) -> str:
+        """Short name, without spaces."""
+        return self.what.key
 
     @property
     def name(self) -> str:
@@ -78,3 +87,19 @@ class Measure:
     def n(self) -> int:
         """Number of samples."""
         return len(self.samples)
+
+    def quantile(self, share: float) -> float:
+        """The smallest sample that at least this share of them do not exceed; inf where it is censored.
+
+        Raises:
+            ValueError: ``share`` is not between 0 and 1.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be between 0 and 1. Got {share}.")
+        return float(np.quantile(self.samples, share, method="inverted_cdf"))
+
+    def __str__(self) -> str:
+        at_least = "at least " if self.at_least else ""
+        interval = "" if np.isnan(self.low) else f" ({self.low:.3g} to {self.high:.3g})"
+        of = f", {self.center} of {self.n}" if self.n > 1 else ""
+        return f"{self.name}: {at_least}{self.value:.3g}{interval}{of}{f'; {self.note}' if self.note else ''}"
