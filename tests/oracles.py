@@ -244,3 +244,63 @@ def fingerprint(model: nn.Module, *generators: torch.Generator) -> dict[str, str
         "grad_enabled": torch.is_grad_enabled(),
     }
     return {name: hashlib.sha256(pickle.dumps(value)).hexdigest()[:12] for name, value in states.items()}
+
+
+def largest_in_ball(h: np.ndarray, g: np.ndarray, radius: float) -> float:
+    """The maximum of ``g.e + e.H e / 2`` over ``|e| <= radius``: the trust-region problem, by its secular equation."""
+    values, vectors = np.linalg.eigh(h)
+    along = vectors.T @ g
+    if values[-1] < 0 and np.linalg.norm(along / values) <= radius:
+        e = -along / values  # the top lies inside
+        return float(along @ e + values @ e**2 / 2)
+    low = max(values[-1], 0.0)
+    near = low + 1e-13 * max(1.0, abs(low))
+    if np.linalg.norm(along / (near - values)) < radius:  # the hard case: the rest goes along the top eigenvector
+        e = np.where(values < values[-1], along / np.where(values < values[-1], low - values, 1.0), 0.0)
+        e[-1] = math.sqrt(radius**2 - e @ e)
+    else:
+        high = low + np.linalg.norm(along) / radius + 1.0
+        for _ in range(200):
+            middle = (near + high) / 2
+            near, high = (middle, high) if np.linalg.norm(along / (middle - values)) > radius else (near, middle)
+        e = along / (high - values)
+    return float(along @ e + values @ e**2 / 2)
+
+
+def largest_in_box(h: np.ndarray, g: np.ndarray, bounds: np.ndarray) -> float:
+    """The maximum of a convex ``g.e + e.H e / 2`` over ``|e_i| <= bounds_i``: it lies at a corner, and all are tried."""
+    corners = np.array(np.meshgrid(*[(-b, b) for b in bounds])).reshape(len(bounds), -1).T
+    return float(max(g @ e + e @ h @ e / 2 for e in corners))
+
+
+def share_below(corners: np.ndarray, points: int = 400) -> float:
+    """Which share of a unit cell ``[[a, b], [c, d]]`` is not above 0, of the mean of both cuts: by counting points."""
+    t = (np.arange(points) + 0.5) / points
+    x, y = np.meshgrid(t, t)
+    (a, b), (c, d) = corners
+    # on either side of the diagonal from b to c, then from a to d
+    one = np.where(x + y < 1, a + (b - a) * x + (c - a) * y, d + (c - d) * (1 - x) + (b - d) * (1 - y))
+    other = np.where(x > y, a + (b - a) * x + (d - b) * y, a + (c - a) * y + (d - c) * x)
+    return float(((one <= 0).mean() + (other <= 0).mean()) / 2)
+
+
+def rescaled(model: nn.Module, factors: Sequence[Tensor | float]) -> nn.Module:
+    """The same function by other weights: units of a sequence of linear or convolution layers with ReLU in between.
+
+    Args:
+        model: Its layers with weights in the order in which they are passed through.
+        factors: For each layer but the last a positive factor, of all its units or one for each (``[units]``): incoming
+            weights and bias are multiplied by it, and the weights that go out of a unit are divided by it.
+    """
+    twin = copy.deepcopy(model)
+    layers = [m for m in twin.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    with torch.no_grad():
+        for layer, after, factor in zip(layers, layers[1:], factors, strict=True):
+            of_unit = torch.as_tensor(factor, dtype=layer.weight.dtype).expand(len(layer.weight))
+            layer.weight *= of_unit.reshape(-1, *[1] * (layer.weight.ndim - 1))
+            layer.bias *= of_unit
+            inputs = after.weight.shape[1]
+            assert inputs % len(of_unit) == 0
+            repeated = of_unit.repeat_interleave(inputs // len(of_unit))  # a channel is several inputs once flattened
+            after.weight /= repeated.reshape(1, -1, *[1] * (after.weight.ndim - 2))
+    return twin

@@ -21,8 +21,7 @@ def rises(surface: Surface, term: str, size: float) -> Array:
         size: In units of the direction, above 0; a coordinate of the grid.
 
     Raises:
-        ValueError: ``size`` is not positive, is no point of the grid on both sides of the origin, or the term is not
-            finite there.
+        ValueError: ``size`` is not positive, or no point of the grid on both sides of the origin.
         KeyError: The surface has no such term.
     """
     if not size > 0:
@@ -34,8 +33,6 @@ def rises(surface: Surface, term: str, size: float) -> Array:
             raise ValueError(
                 f"the grid must have points at -{size:g} and {size:g}. Got none there: {x[0]:g} to {x[-1]:g}."
             )
-        if not np.isfinite(ends).all():
-            raise ValueError(f"{term!r} must be finite at -{size:g} and {size:g}. Got a point that is not.")
         found.append(float(ends[0][0] + ends[1][0]) / 2 - surface.origin[term][0])
     return np.array(found)
 
@@ -44,9 +41,12 @@ def expected(surface: Surface, term: str, size: float) -> Measure:
     """The mean of `rises` over the directions.
 
     Raises:
-        ValueError, KeyError: As `rises`.
+        ValueError, KeyError: As `rises`; or the term is not finite there.
     """
-    return centres.mean(defined(surface, size), rises(surface, term, size))
+    found = rises(surface, term, size)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{term!r} must be finite at -{size:g} and {size:g}. Got a point that is not.")
+    return centres.mean(defined(surface, size), found)
 
 
 def defined(surface: Surface, size: float) -> Definition:
@@ -56,7 +56,7 @@ def defined(surface: Surface, size: float) -> Definition:
         name=f"expected sharpness at {size:g}",
         text=f"rise of the loss under Gaussian noise as long as {size:g} {surface.unit}, of both signs: mean over the "
         "draws",
-        source="Neyshabur et al. 2017, section 2.3; noise: Li et al. 2018, section 4",
+        source="Neyshabur et al. 2017, section 2.4; noise: Li et al. 2018, section 4",
         flatter="small",
         invariant=invariance(surface),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from landscape import directions
+from landscape.derivatives import Derivatives
 from landscape.grid import Grid1D
 from landscape.problem import Problem
 from landscape.results import Surface
@@ -37,3 +38,12 @@ class Source:
             return self.surface
         drawn = directions.random(self.problem.model, n=self._n_directions, seed=self.seed)
         return evaluate(self.problem, drawn, Grid1D(x=(-1, 1, 41)), label="flatness: lines")
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        """Of the term over all the examples.
+
+        Raises:
+            ValueError: There are none: see `Derivatives`.
+        """
+        return Derivatives(self.problem, self.term)

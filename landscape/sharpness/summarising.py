@@ -14,7 +14,7 @@ from landscape.problem import Problem, per_example
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import Surface
-from landscape.sharpness import curvature, noise, widths
+from landscape.sharpness import adversarial, area, curvature, noise, pac_bayes, widths
 from landscape.sharpness.flatness import Flatness
 from landscape.sharpness.measure import Measure
 from landscape.sharpness.settings import Settings
@@ -86,9 +86,22 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     def along(measure: Callable[..., Measure], *at: float) -> Recipe:
         return lambda source: measure(source.lines, source.term, *at)
 
+    def noisy(measure: Callable[..., Measure]) -> Recipe:
+        return lambda s: measure(s.problem, s.term, settings.noise_rise, settings.draws, s.seed)
+
+    def within(measure: Callable[..., Measure], size: float) -> Recipe:
+        how = {"starts": settings.starts, "steps": settings.steps}
+        return lambda source: measure(source.derivatives, size, **how, seed=source.seed)
+
     found = {f"width-{rise:g}": along(widths.width, rise) for rise in settings.rises}
     found["curvature"] = along(curvature.curvature)
     found |= {f"noise-{size:g}": along(noise.expected, size) for size in settings.noise}
+    found |= {"pac-bayes": noisy(pac_bayes.isotropic), "pac-bayes-relative": noisy(pac_bayes.relative)}
+    found["sam"] = within(adversarial.sam, settings.rho)
+    found["adaptive"] = within(adversarial.adaptive, settings.rho_adaptive)
+    found["keskar"] = within(adversarial.keskar, settings.epsilon)
+    if plane:
+        found |= {f"area-{rise:g}": along(area.low_loss, rise) for rise in settings.rises}
     return found
 
 
