@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from landscape import conflict, connectivity, directions, sharpness
+from landscape import conflict, connectivity, directions, hessian, sharpness
 from landscape.conflict.result import Conflict
 from landscape.grid import Grid1D, Grid2D, LogAxis, Path
 from landscape.merging import merge
@@ -42,6 +42,7 @@ __all__ = [
     "evaluate",
     "explore",
     "formats",
+    "hessian",
     "load",
     "merge",
     "plot",
