@@ -1,11 +1,31 @@
 """Flatness numbers of a minimum, each with its error and definition, and whether groups of minima can be told apart."""
 
+from landscape.sharpness.comparing import compare
 from landscape.sharpness.curvature import curvatures
 from landscape.sharpness.flatness import Flatness
 from landscape.sharpness.lines import lines
 from landscape.sharpness.measure import Definition, Measure
+from landscape.sharpness.ranking import Agreement, agreement
 from landscape.sharpness.settings import Settings
 from landscape.sharpness.summarising import summary
+from landscape.sharpness.verdict import Difference, Group, Row, Verdict
 from landscape.sharpness.widths import Widths, basin_widths
 
-__all__ = ["Definition", "Flatness", "Measure", "Settings", "Widths", "basin_widths", "curvatures", "lines", "summary"]
+__all__ = [
+    "Agreement",
+    "Definition",
+    "Difference",
+    "Flatness",
+    "Group",
+    "Measure",
+    "Row",
+    "Settings",
+    "Verdict",
+    "Widths",
+    "agreement",
+    "basin_widths",
+    "compare",
+    "curvatures",
+    "lines",
+    "summary",
+]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from landscape.problem import Problem
+from landscape.sharpness.flatness import Flatness
 from landscape.sharpness.measure import Definition, Measure
 from landscape.sharpness.pairs import differences
 from landscape.sharpness.ranking import Agreement, agreement
+from landscape.sharpness.summarising import summary
 from landscape.sharpness.two_levels import over_seeds
 from landscape.sharpness.verdict import Group, Row, Verdict
 
-Minimum = Problem | Iterable[Measure]
+Minimum = Problem | Flatness
 """A problem at its minimum, or the flatness numbers of one."""
 
-_Members = dict[str, list[dict[str, Measure]]]
+_Members = Mapping[str, Sequence[Flatness]]
 
 
 def compare(
@@ -37,104 +40,122 @@ def compare(
     of logarithms where every value is positive; Holm's adjustment covers the pairs of groups in one measure, not the
     measures. Groups of different sizes are compared over their common positions.
 
+    A value that is not finite, or that is only a lower bound because lines ended too early, is left out with its pair,
+    and said. A number that is a lower bound by its definition is compared as it is, and said.
+
     Problems are measured here: the directions at a position are the same in each group, and others at each position, so
-    that their noise is shared within a pair and independent between pairs. Measured minima should keep to that too.
+    that their noise is shared within a pair and independent between pairs. Minima measured before should keep to that.
 
     Args:
-        groups: ``{name: minima}``, two groups or more, each minimum a problem or what `summary` returned.
+        groups: ``{name: minima}``, two groups or more; of each minimum the problem, or what `summary` returned.
         term: Which term of the problems; the first by default.
-        measures: Keys of the measures to compare; all that were measured by default.
+        measures: Short names of those to compare; all that were measured by default.
         gaps: Generalisation gap of each minimum, for the rank agreement of the measures with it: see `agreement`.
         seed: Of the directions and of the resampling of samples.
         options: Of `summary`, for the problems.
 
+    Returns:
+        The verdict: print it, or take its rows.
+
     Raises:
-        TypeError: A group is no sequence, or a member is neither a problem nor measures.
-        ValueError: There are fewer than two groups, a group is empty, a measure is not known or was measured in
-            different ways, or the gaps are not one for each minimum.
+        TypeError: A group is no sequence, or a member neither a problem nor a `Flatness`.
+        ValueError: There are fewer than two groups, or a group is empty; a measure is not known; minima were measured
+            in different ways, or of different terms or splits; or the gaps are not one for each minimum. See `summary`,
+            too.
     """
     _check(groups, gaps)
-    if term is not None:
-        options["term"] = term
-    members: _Members = {
-        name: [_measured(minimum, _seed(seed, i), options) for i, minimum in enumerate(of)]
-        for name, of in groups.items()
+    of_problems = options | {"term": term, "measures": measures}
+    members = {
+        name: [_measured(minimum, _seed(seed, position), of_problems) for position, minimum in enumerate(group)]
+        for name, group in groups.items()
     }
-    definitions = _definitions(members, measures)
-    rows = [_row(what, members, None if gaps is None else gaps, seed) for what in definitions]
-    return Verdict(tuple(rows), tuple(_notes(members)))
+    _agree(members, term)
+    rows = [_row(what, members, gaps, seed) for what in _definitions(members, measures)]
+    return Verdict(tuple(rows), tuple(_notes(rows, members)))
 
 
 def _check(groups: Mapping[str, Sequence[Minimum]], gaps: Mapping[str, Sequence[float]] | None) -> None:
     if len(groups) < 2:
         raise ValueError(f"groups must be two or more, {{name: minima}}. Got {len(groups)}.")
-    for name, of in groups.items():
-        if not isinstance(of, (list, tuple)):
-            raise TypeError(f"group {name!r} must be a list of problems or of their measures. Got {type(of).__name__}.")
-        if not of:
+    for name, group in groups.items():
+        if not isinstance(group, (list, tuple)):
+            raise TypeError(f"group {name!r} must be a list of minima. Got {type(group).__name__}. Put it in a list.")
+        if not group:
             raise ValueError(f"group {name!r} must have a minimum. Got none. Leave the group out.")
+        for minimum in group:
+            if not isinstance(minimum, (Problem, Flatness)):
+                raise TypeError(
+                    f"a minimum of {name!r} must be a Problem, or the Flatness that summary returned. "
+                    f"Got {type(minimum).__name__}."
+                )
     if gaps is not None:
-        expected = {name: len(of) for name, of in groups.items()}
-        got = {name: len(of) for name, of in gaps.items()}
+        expected, got = ({name: len(of) for name, of in table.items()} for table in (groups, gaps))
         if expected != got:
-            raise ValueError(f"gaps must be one for each minimum: {expected}. Got {got}.")
+            raise ValueError(f"gaps must be one for each minimum, {expected}. Got {got}.")
 
 
 def _seed(seed: int, position: int) -> int:
-    return int(np.random.SeedSequence([seed, position]).generate_state(1, np.uint32)[0])
+    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
 
 
-def _measured(minimum: Minimum, seed: int, options: dict[str, Any]) -> dict[str, Measure]:
-    if isinstance(minimum, Problem):
-        from landscape.sharpness.lines import summary
+def _measured(minimum: Minimum, seed: int, options: Mapping[str, Any]) -> Flatness:
+    return summary(minimum, seed=seed, **options) if isinstance(minimum, Problem) else minimum
 
-        minimum = summary(minimum, seed=seed, **options)  # type: ignore[assignment]
-    found = list(minimum)  # type: ignore[arg-type]
-    if not all(isinstance(measure, Measure) for measure in found):
-        raise TypeError(f"a member of a group must be a Problem or the measures of one. Got {type(minimum).__name__}.")
-    return {measure.what.key: measure for measure in found}
+
+def _agree(members: _Members, term: str | None) -> None:
+    """Refuse minima of different terms or splits."""
+    for key, asked in (("term", term), ("split", None)):
+        known = [str(one.attrs[key]) for group in members.values() for one in group if key in one.attrs]
+        found = dict.fromkeys(known if asked is None else [asked, *known])
+        if len(found) > 1:
+            raise ValueError(f"all minima must be measured on the same {key}. Got {', '.join(found)}.")
 
 
 def _definitions(members: _Members, measures: Sequence[str] | None) -> list[Definition]:
     """Of the measures that are compared, each the same in all minima."""
     known: dict[str, Definition] = {}
     for name, group in members.items():
-        for measure in (measure for minimum in group for measure in minimum.values()):
-            what = known.setdefault(measure.what.key, measure.what)
+        for measure in (measure for minimum in group for measure in minimum):
+            what = known.setdefault(measure.key, measure.what)
             if what != measure.what:
                 raise ValueError(
-                    f"{what.key!r} must be measured the same way in all minima: {what.text} ({what.name}). "
-                    f"Got {measure.what.text} ({measure.what.name}) in {name}."
+                    f"{what.key!r} must be the same number in all minima, {what.name}: {what.text} "
+                    f"Got another in {name!r}, {measure.name}: {measure.definition}"
                 )
     for key in measures or ():
         if key not in known:
-            raise ValueError(f"measures must be among those measured: {', '.join(known)}. Got {key!r}.")
+            raise ValueError(f"measures must be some of {', '.join(known)}. Got {key!r}.")
     return list(known.values()) if measures is None else [known[key] for key in measures]
 
 
 def _row(what: Definition, members: _Members, gaps: Mapping[str, Sequence[float]] | None, seed: int) -> Row:
-    of = {name: [minimum.get(what.key, _missing(what)) for minimum in group] for name, group in members.items()}
-    known = [measure.value for group in of.values() for measure in group if math.isfinite(measure.value)]
-    log = all(value > 0 for value in known)
-    groups = []
-    for name, group in of.items():
-        mean = over_seeds(group, log=log, seed=seed)
-        groups.append(Group(name, tuple(float(measure.value) for measure in group), *mean))
+    of = {name: [_known(minimum, what) for minimum in group] for name, group in members.items()}
+    log = all(m.value > 0 for group in of.values() for m in group if math.isfinite(m.value))
+    groups = [
+        Group(name, tuple(m.value for m in group), *over_seeds(group, log=log, seed=seed)) for name, group in of.items()
+    ]
     return Row(what, log, tuple(groups), tuple(differences(of, log=log, seed=seed)), _agreement(what, groups, gaps))
 
 
-def _missing(what: Definition) -> Measure:
+def _known(minimum: Flatness, what: Definition) -> Measure:
+    """A measure of a minimum: NaN where it has none, inf where lines ended before it was reached."""
+    for measure in minimum:
+        if measure.key == what.key:
+            ended = measure.at_least and what.bound == "none"
+            return replace(measure, value=math.inf) if ended else measure
     return Measure(what, math.nan, math.nan, math.nan, np.full(1, np.nan))
 
 
-def _agreement(what: Definition, groups: list[Group], gaps: Mapping[str, Sequence[float]] | None) -> Agreement | None:
+def _agreement(
+    what: Definition, groups: Iterable[Group], gaps: Mapping[str, Sequence[float]] | None
+) -> Agreement | None:
     if gaps is None:
         return None
-    values = [value for group in groups for value in group.values]
-    return agreement(values, [gap for group in groups for gap in gaps[group.name]], what.flatter)
+    each = [pair for group in groups for pair in zip(group.values, gaps[group.name], strict=True)]
+    return agreement([value for value, _ in each], [gap for _, gap in each], what.flatter)
 
 
-def _notes(members: _Members) -> list[str]:
+def _notes(rows: Sequence[Row], members: _Members) -> list[str]:
     sizes = {name: len(group) for name, group in members.items()}
     said = []
     if len(set(sizes.values())) > 1:
@@ -142,5 +163,18 @@ def _notes(members: _Members) -> list[str]:
         said.append(f"Groups of different sizes ({counts}) are compared over the positions that both have.")
     alone = [name for name, n in sizes.items() if n == 1]
     if alone:
-        said.append(f"One seed ({', '.join(alone)}): its interval is over directions only, and says nothing of others.")
+        said.append(f"One seed ({', '.join(alone)}): its interval is over directions, and says nothing of other seeds.")
+    if any(_repeats(group) for group in members.values()):
+        said.append(
+            "Several seeds of a group were measured along the same directions (the same seed of summary): the noise of "
+            "directions is shared by the pairs, and the intervals leave it out."
+        )
+    bounds = [row.what.name for row in rows if row.what.bound == "lower"]
+    if bounds:
+        said.append(f"Lower bounds by definition, compared as they are: {', '.join(bounds)}.")
     return said
+
+
+def _repeats(group: Sequence[Flatness]) -> bool:
+    seeds = [minimum.attrs["seed"] for minimum in group if "seed" in minimum.attrs]
+    return len(set(seeds)) < len(seeds)

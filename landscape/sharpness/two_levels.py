@@ -36,7 +36,7 @@ def over_seeds(members: Sequence[Measure], *, log: bool, seed: int = 0) -> Inter
     which no seed needs to be drawn.
 
     The interval is ``mean -+ t`` standard errors, Student's t of n - 1 degrees (Hesterberg, "What teachers should know
-    about the bootstrap", The American Statistician 69, 2015, 371-386, section 4). His other correction, expanded
+    about the bootstrap", The American Statistician 69, 2015, 371-386). His other correction, expanded
     percentiles, cannot hold 95 % here: no percentile lies beyond the smallest and the largest value, between which lies
     the mean of a normal law in 75 % of samples of 3, and in 94 % of samples of 5.
 
