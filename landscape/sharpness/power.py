@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import optimize, stats
+from scipy import optimize, special
 
 POWER = 0.8
 """How often a difference is to be told apart."""
@@ -24,8 +24,8 @@ def power(effect: float, n: int, level: float) -> float:
         n: Pairs, at least 2.
         level: Two-sided level of the test.
     """
-    found = stats.nct.sf(stats.t.isf(level / 2, n - 1), n - 1, abs(effect) * math.sqrt(n))
-    return float(found)
+    threshold = -special.stdtrit(n - 1, level / 2)
+    return 1.0 - float(special.nctdtr(n - 1, abs(effect) * math.sqrt(n), threshold))
 
 
 def pairs_needed(effect: float, level: float) -> int | None:

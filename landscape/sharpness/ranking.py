@@ -44,8 +44,8 @@ def agreement(values: Sequence[float], gaps: Sequence[float], flatter: Literal["
     """Rank agreement of a measure with the generalisation gap (Jiang et al., ICLR 2020, section 3; tau-b with ties).
 
     Its interval is the jackknife's over minima, by Student's t on Fisher's scale ``atanh(tau)``. There is none for
-    fewer than four minima, nor where tau is 1 or -1: leaving out a minimum changes nothing then. Minima are taken as
-    independent; groups that differ in both numbers make a tau by themselves, which tells nothing of the minima within a
+    fewer than four minima, nor where tau is 1 or -1, since leaving out a minimum changes nothing then, nor where all
+    but one are alike. Minima are taken as independent; groups that differ in both numbers make a tau by themselves, which tells nothing of the minima within a
     group.
 
     Args:
