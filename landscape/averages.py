@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from landscape.batches import Reader, size_of
-from landscape.problem import Objective, PerToken, Term, float64, per_example
+from landscape.isolation import preserve_rng
+from landscape.problem import Objective, PerToken, Problem, Term, float64, per_example
 from landscape.results import Array
 
 
@@ -142,6 +143,17 @@ def average(
     device = next(iter(found.values())).batches[0].device  # an objective may leave a term on the CPU
     numbers = iter(torch.stack([number.to(device) for sums in found.values() for number in sums.batches]).tolist())
     return {name: sums.finish(*islice(numbers, len(sums.batches))) for name, sums in found.items()}
+
+
+def means(problem: Problem) -> dict[str, tuple[float, float]]:
+    """``{term: (mean, standard error)}`` over all the examples of a problem, at its weights, in eval mode.
+
+    Raises:
+        TypeError, ValueError: As `average`.
+    """
+    with preserve_rng(0, problem.device), torch.inference_mode(mode=False):
+        reader = Reader(problem.batches, problem.device)
+        return as_pairs(average(problem.private_copy(), problem.objective, reader))
 
 
 class PerExample(NamedTuple):

@@ -140,7 +140,7 @@ def find_problem(what: Measured) -> tuple[Problem, Path]:
         return runs.problem(what.run, what.split or "train", devices.pick(what.device or "auto")), Path(what.run)
     if what.split or what.device:
         raise UsageError("--split and --device go with a run folder. Got --problem, whose function chooses both.")
-    return _call(what.problem), Path()
+    return load_problem(what.problem), Path()
 
 
 def find_beside_user() -> None:
@@ -149,7 +149,12 @@ def find_beside_user() -> None:
         sys.path.insert(0, os.getcwd())
 
 
-def _call(path: str) -> Problem:
+def load_problem(path: str) -> Problem:
+    """The problem that a function returns.
+
+    Raises:
+        ValueError: ``path`` is no ``module:function`` that returns a Problem.
+    """
     from landscape import Problem
 
     find_beside_user()

@@ -25,6 +25,7 @@ VERBS = {
     "surface": "measure a loss surface of a run, or of your own network",
     "merge": "put the parts of a surface together",
     "conflict": "measure how the gradients of terms agree",
+    "sharpness": "say how flat minima are, and whether methods can be told apart",
     "plot": "draw result files as PDF and PNG",
     "explore": "a page with surfaces to rotate in the browser",
     "report": "a page with the table and figures of measured runs",
@@ -37,7 +38,7 @@ VERBS = {
 }
 """Verbs and what each does; see `module_of`."""
 
-RESUMED = ("reproduce", "train", "study", "surface", "data")
+RESUMED = ("reproduce", "train", "study", "surface", "sharpness", "data")
 """Verbs that go on where they were interrupted."""
 
 PROGRAM = "dot-landscape"

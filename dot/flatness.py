@@ -1,0 +1,165 @@
+"""The flatness of trained runs: measured once, kept in the run's folder, compared by method and pairwise by seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import landscape as ls
+from dot import runs
+from dot.config import METHODS, digest
+from dot.runs import Run
+from landscape import store
+from landscape.averages import means
+from landscape.provenance import digest_model
+from landscape.sharpness import Flatness, Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured on a run, and how.
+
+    Attributes:
+        split: ``"train"`` or ``"test"``.
+        term: ``"ce"``, ``"kd"``.
+        images: So many of the split, drawn; 0 for all.
+        draw: Seed of that draw.
+        directions: Random lines.
+        extent: They go from minus this to this, in units of the direction.
+        points: On each line.
+        measures: Short names of those wanted; none for all.
+    """
+
+    split: str = "train"
+    term: str = "ce"
+    images: int = 0
+    draw: int = 0
+    directions: int = 20
+    extent: float = 1.0
+    points: int = 41
+    measures: tuple[str, ...] = ()
+
+
+def kept_at(run: Run, asked: Asked) -> Path:
+    """Where the flatness of a run is kept."""
+    return run.path / f"flatness-{asked.split}-{asked.term}.h5"
+
+
+def measured(run: Run, asked: Asked, device: torch.device, lines: Path | None = None) -> Flatness:
+    """The flatness of a trained run, from its file where it was measured alike, else measured now and kept.
+
+    What is random is drawn by the run's own seed: runs of one seed share their directions, those of different seeds do
+    not, so that the noise of directions is in the spread over seeds.
+
+    Args:
+        run: A finished run.
+        asked: What is measured.
+        device: To measure on.
+        lines: Surface file of the lines, made or gone on with; None keeps them in memory.
+
+    Returns:
+        With the generalisation gap of the term, test minus training mean, as ``attrs["gap"]``.
+
+    Raises:
+        FileNotFoundError: The run is not finished, or its teacher is not there.
+        ValueError: See `dot.runs.problem` and `landscape.sharpness.summary`.
+    """
+    problem = runs.problem(run.path, asked.split, device, asked.images, asked.draw)
+    path, wanted = kept_at(run, asked), {"asked": _plain(asked), "checkpoint_sha256": digest_model(problem.model)}
+    if path.exists():
+        found = store.load_flatness(path)
+        if all(found.attrs.get(key) == value for key, value in wanted.items()):
+            return found
+    seed = run.config.seed
+    drawn = ls.directions.random(problem.model, n=asked.directions, seed=seed)
+    grid = ls.Grid1D((-asked.extent, asked.extent, asked.points))
+    surface = ls.evaluate(problem, drawn, grid, out=lines, label=f"lines of {run.path.name}")
+    found = ls.sharpness.summary(
+        problem, surface, term=asked.term, measures=asked.measures or None, seed=seed
+    )
+    found = replace(found, attrs=found.attrs | wanted | {"gap": gap(run, asked, device)})
+    try:
+        found.save(path)
+    except OSError as error:
+        log.warning("%s It is not kept, and would be measured again.", error)
+    return found
+
+
+def gap(run: Run, asked: Asked, device: torch.device) -> float:
+    """Mean of a term over the test images minus that over the training images, as many as are measured on."""
+    test, train = (
+        means(runs.problem(run.path, split, device, asked.images, asked.draw))[asked.term][0]
+        for split in ("test", "train")
+    )
+    return test - train
+
+
+def compare(groups: Mapping[str, Sequence[Flatness]]) -> Verdict | None:
+    """Whether methods can be told apart; None for a single one. Members are of the same seeds, in the same order."""
+    if len(groups) < 2:
+        return None
+    known = all("gap" in one.attrs for group in groups.values() for one in group)
+    gaps = {name: [one.attrs["gap"] for one in group] for name, group in groups.items()} if known else None
+    return ls.sharpness.compare(groups, gaps=gaps)
+
+
+def as_plain(found: Flatness) -> dict[str, Any]:
+    """The numbers of a minimum and where they come from, as plain data."""
+    rows = [
+        asdict(one.what)
+        | {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "center": one.center}
+        | {"at_least": one.at_least, "note": one.note, "samples": one.samples.tolist()}
+        for one in found
+    ]
+    return found.attrs | {"measures": rows}
+
+
+def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, together, named by their method and by what else tells them from others.
+
+    Of several groups, only the seeds that all of them have are taken, in order, so that equal positions are pairs.
+
+    Raises:
+        ValueError: A run is there twice, or the groups have no seed in common.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in sorted(found, key=lambda run: (list(METHODS).index(run.config.method), run.config.seed)):
+        groups.setdefault(digest(replace(run.config, seed=0)), []).append(run)
+    for group in groups.values():
+        seeds = [run.config.seed for run in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"each run must be given once. Got seeds {seeds} of one setting.")
+    common = set.intersection(*({run.config.seed for run in group} for group in groups.values()))
+    if not common:
+        raise ValueError("the groups must have a seed in common, to be compared. Got none: add runs of the same seed.")
+    settings = {key: _flat(asdict(group[0].config)) for key, group in groups.items()}
+    return {
+        _name(key, settings): [run for run in group if run.config.seed in common] for key, group in groups.items()
+    }
+
+
+def _name(key: str, settings: Mapping[str, Mapping[str, object]]) -> str:
+    """The method, and the values in which a setting differs from another one of the same method."""
+    own = settings[key]
+    alike = [other for other in settings.values() if other["method"] == own["method"]]
+    told = [f"{name.rpartition('.')[2]}={own[name]}" for name in own if any(o.get(name) != own[name] for o in alike)]
+    return " ".join([METHODS[str(own["method"])], *(part for part in told if not part.startswith("seed="))])
+
+
+def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _plain(asked: Asked) -> dict[str, object]:
+    """As JSON gives it back."""
+    return asdict(asked) | {"measures": list(asked.measures)}
