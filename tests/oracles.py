@@ -246,6 +246,31 @@ def fingerprint(model: nn.Module, *generators: torch.Generator) -> dict[str, str
     return {name: hashlib.sha256(pickle.dumps(value)).hexdigest()[:12] for name, value in states.items()}
 
 
+class Quadratic(nn.Module):
+    """Loss ``L + g.e + e.H e / 2`` at ``w = w0 + e``, the same for each example; float64."""
+
+    def __init__(self, h: np.ndarray, g: np.ndarray | None = None, w: np.ndarray | None = None, loss: float = 1.0):
+        super().__init__()
+        self.w = nn.Parameter(torch.as_tensor(np.ones(len(h)) if w is None else w, dtype=torch.float64))
+        self.register_buffer("w0", self.w.detach().clone())
+        self.register_buffer("h", torch.as_tensor(h, dtype=torch.float64))
+        self.register_buffer("g", torch.as_tensor(np.zeros(len(h)) if g is None else g, dtype=torch.float64))
+        self.loss = loss
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """``[N]``."""
+        e = self.w - self.w0
+        return (self.loss + self.g @ e + e @ self.h @ e / 2).expand(len(examples))
+
+
+def random_quadratic(d: int, seed: int, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+    """A random symmetric matrix with eigenvalues from ``smallest`` to 3, and a vector."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    values = np.linspace(smallest, 3.0, d)
+    return (basis * values) @ basis.T, rng.standard_normal(d)
+
+
 def largest_in_ball(h: np.ndarray, g: np.ndarray, radius: float) -> float:
     """The maximum of ``g.e + e.H e / 2`` over ``|e| <= radius``: the trust-region problem, by its secular equation."""
     values, vectors = np.linalg.eigh(h)
@@ -268,7 +293,7 @@ def largest_in_ball(h: np.ndarray, g: np.ndarray, radius: float) -> float:
 
 
 def largest_in_box(h: np.ndarray, g: np.ndarray, bounds: np.ndarray) -> float:
-    """The maximum of a convex ``g.e + e.H e / 2`` over ``|e_i| <= bounds_i``: it lies at a corner, and all are tried."""
+    """The maximum of a convex ``g.e + e.H e / 2`` over ``|e_i| <= bounds_i``: at a corner, and all are tried."""
     corners = np.array(np.meshgrid(*[(-b, b) for b in bounds])).reshape(len(bounds), -1).T
     return float(max(g @ e + e @ h @ e / 2 for e in corners))
 

@@ -28,7 +28,7 @@ def rises(surface: Surface, term: str, size: float) -> Array:
         raise ValueError(f"size must be above 0. Got {size}.")
     found = []
     for x, values in lines(surface, term):
-        ends = [values[np.flatnonzero(x == at)] for at in (-size, size)]
+        ends = [values[np.isclose(x, at, rtol=1e-9, atol=0)] for at in (-size, size)]
         if not all(end.size for end in ends):
             raise ValueError(
                 f"the grid must have points at -{size:g} and {size:g}. Got none there: {x[0]:g} to {x[-1]:g}."

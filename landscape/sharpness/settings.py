@@ -20,6 +20,7 @@ class Settings:
         starts: Of each search for a largest loss.
         steps: Of each start.
         trace_error: Relative standard error that the trace is wanted to.
+        products: With the Hessian, that its largest eigenvalue and its trace may take each.
 
     Raises:
         ValueError: A number is not positive, or there are fewer than two draws.
@@ -35,6 +36,7 @@ class Settings:
     starts: int = 3
     steps: int = 20
     trace_error: float = 0.05
+    products: int = 500
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -14,7 +14,7 @@ from landscape.problem import Problem, per_example
 from landscape.progress import bar
 from landscape.provenance import digest_model, stamp
 from landscape.results import Surface
-from landscape.sharpness import adversarial, area, curvature, noise, pac_bayes, widths
+from landscape.sharpness import adversarial, area, curvature, noise, pac_bayes, spectrum, widths
 from landscape.sharpness.flatness import Flatness
 from landscape.sharpness.measure import Measure
 from landscape.sharpness.settings import Settings
@@ -100,6 +100,7 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     found["sam"] = within(adversarial.sam, settings.rho)
     found["adaptive"] = within(adversarial.adaptive, settings.rho_adaptive)
     found["keskar"] = within(adversarial.keskar, settings.epsilon)
+    found["top-eigenvalue"] = lambda s: spectrum.top_eigenvalue(s.problem, s.term, settings.products, s.seed)
     if plane:
         found |= {f"area-{rise:g}": along(area.low_loss, rise) for rise in settings.rises}
     return found
