@@ -1,6 +1,23 @@
 """Curvature of a term at a minimum: eigenvalues, trace, diagonal and spectral density, each with its error."""
 
+from landscape.hessian.density import Density, density
+from landscape.hessian.effective import effective_dimension
 from landscape.hessian.eigen import Eigenpairs, blocks, eigenpairs
+from landscape.hessian.frobenius import Norm, frobenius
 from landscape.hessian.operator import Curvature, operator
+from landscape.hessian.trace import Trace, trace
 
-__all__ = ["Curvature", "Eigenpairs", "blocks", "eigenpairs", "operator"]
+__all__ = [
+    "Curvature",
+    "Density",
+    "Eigenpairs",
+    "Norm",
+    "Trace",
+    "blocks",
+    "density",
+    "effective_dimension",
+    "eigenpairs",
+    "frobenius",
+    "operator",
+    "trace",
+]
