@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from landscape.hessian.density import Density
 from landscape.hessian.probes import Mean
+from landscape.hessian.spectrum import Density
 from landscape.results import Array
 
 
 def effective_dimension(density: Density, scale: float) -> Mean:
-    """The sum of lambda / (lambda + scale) over the eigenvalues, with its error: over the probes, and for want of steps.
+    """The sum of lambda / (lambda + scale) over the eigenvalues, with its error: of few probes and of few steps.
 
     MacKay, "Bayesian interpolation", Neural Computation 4, 1992, equation 4.9 (gamma, with the prior's precision as the
     scale); Maddox, Benton and Wilson, "Rethinking parameter counting in deep models", arXiv:2003.02139, 2020, equation
@@ -21,9 +21,9 @@ def effective_dimension(density: Density, scale: float) -> Mean:
     ``density.mean(lambda values: values < 0)``; a Gauss-Newton density has none.
 
     Args:
-        density: Of the curvature of a mean over N examples, with which goes the prior's precision over N as the scale.
-        scale: In units of the eigenvalues, positive. The smaller, the more steps it takes to tell the eigenvalues around it
-            from 0: what three quarters of the steps give otherwise is part of the error.
+        density: Of the curvature of a mean over N examples, with which the prior's precision over N goes.
+        scale: In units of the eigenvalues, positive. The smaller, the more steps it takes to tell the eigenvalues
+            around it from 0: what three quarters of the steps give otherwise is part of the error.
 
     Raises:
         ValueError: ``scale`` is not a positive number.

@@ -67,8 +67,8 @@ def frobenius(
     source = Rows(matrix, Layers.of(matrix), seed)
     with keeping(out, identity_of(out, matrix, seed, probes="rademacher"), source.columns) as kept:
         found = norm_of(source, kept, rel_error=rel_error, most=max_products, label=label)
-        kept.finish({"frobenius": found.value, "frobenius_sem": found.sem})
-    warn_unless_converged("Frobenius norm", found, rel_error)
+        kept.finish(provenance(matrix, seed) | {"frobenius": found.value, "frobenius_sem": found.sem})
+    warn_unless_converged("Frobenius norm", found.converged, found.rel_error, rel_error, found.products)
     found.attrs.update(provenance(matrix, seed))
     return found
 

@@ -81,6 +81,11 @@ class Estimate:
     samples: Array = field(repr=False)
     converged: bool
 
+    @property
+    def rel_error(self) -> float:
+        """The standard error over the absolute value."""
+        return self.sem / abs(self.value) if self.value else math.inf
+
 
 def mean_of(samples: Array) -> Mean:
     """Of independent samples ``[n]``; the error is NaN below two."""
@@ -221,12 +226,11 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed must be 0 or more. Got {seed}.")
 
 
-def warn_unless_converged(what: str, found: Estimate, rel_error: float) -> None:
+def warn_unless_converged(what: str, converged: bool, error: float, rel_error: float, products: int) -> None:
     """Say that an estimate is not as good as was asked for."""
-    if not found.converged:
+    if not converged:
         warnings.warn(
-            f"the {what} is {found.value:.4g} with a standard error of {found.sem:.2g} after {found.products} products, "
-            f"not yet {rel_error:g} of it. Give more max_products; where positive and negative curvature cancel, a "
-            "relative error may be out of reach.",
+            f"the standard error of the {what} is {error:.2g} of it after {products} products, not yet {rel_error:g}. "
+            "Give more max_products; where positive and negative curvature cancel, no number of them may do.",
             stacklevel=3,
         )

@@ -88,8 +88,8 @@ def trace(
     with keeping(out, identity_of(out, matrix, seed, probes="rademacher"), source.columns) as kept:
         estimate = hutchpp_trace if method == "hutch++" else hutchinson
         found = estimate(source, kept, rel_error=rel_error, most=max_products, label=label)
-        kept.finish({"trace": found.value, "trace_sem": found.sem})
-    warn_unless_converged("trace", found, rel_error)
+        kept.finish(provenance(matrix, seed) | {"trace": found.value, "trace_sem": found.sem})
+    warn_unless_converged("trace", found.converged, found.rel_error, rel_error, found.products)
     found.attrs.update(provenance(matrix, seed) | {"method": method})
     return found
 
