@@ -16,8 +16,10 @@ from dot.config import METHODS, digest
 from dot.runs import Run
 from landscape import store
 from landscape.averages import means
+from landscape.directions import Directions
 from landscape.provenance import digest_model
 from landscape.sharpness import Flatness, Verdict
+from landscape.sharpness.verdict import Difference
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Asked:
         split: ``"train"`` or ``"test"``.
         term: ``"ce"``, ``"kd"``.
         images: So many of the split, drawn; 0 for all.
-        draw: Seed of that draw.
+        seed: Of that draw; with the run's own seed added, of what is drawn to measure.
         directions: Random lines.
         extent: They go from minus this to this, in units of the direction.
         points: On each line.
@@ -40,7 +42,7 @@ class Asked:
     split: str = "train"
     term: str = "ce"
     images: int = 0
-    draw: int = 0
+    seed: int = 0
     directions: int = 20
     extent: float = 1.0
     points: int = 41
@@ -52,17 +54,17 @@ def kept_at(run: Run, asked: Asked) -> Path:
     return run.path / f"flatness-{asked.split}-{asked.term}.h5"
 
 
-def measured(run: Run, asked: Asked, device: torch.device, lines: Path | None = None) -> Flatness:
+def measured(run: Run, asked: Asked, device: torch.device, out: Path | None = None) -> Flatness:
     """The flatness of a trained run, from its file where it was measured alike, else measured now and kept.
 
-    What is random is drawn by the run's own seed: runs of one seed share their directions, those of different seeds do
-    not, so that the noise of directions is in the spread over seeds.
+    Runs of one seed share their directions, those of different seeds do not, so that the noise of directions is in the
+    spread over seeds.
 
     Args:
         run: A finished run.
         asked: What is measured.
         device: To measure on.
-        lines: Surface file of the lines, made or gone on with; None keeps them in memory.
+        out: Surface file of the lines, made or gone on with; None keeps them in memory.
 
     Returns:
         With the generalisation gap of the term, test minus training mean, as ``attrs["gap"]``.
@@ -71,18 +73,15 @@ def measured(run: Run, asked: Asked, device: torch.device, lines: Path | None = 
         FileNotFoundError: The run is not finished, or its teacher is not there.
         ValueError: See `dot.runs.problem` and `landscape.sharpness.summary`.
     """
-    problem = runs.problem(run.path, asked.split, device, asked.images, asked.draw)
+    problem = runs.problem(run.path, asked.split, device, asked.images, asked.seed)
     path, wanted = kept_at(run, asked), {"asked": _plain(asked), "checkpoint_sha256": digest_model(problem.model)}
     if path.exists():
         found = store.load_flatness(path)
         if all(found.attrs.get(key) == value for key, value in wanted.items()):
             return found
-    seed = run.config.seed
-    drawn = ls.directions.random(problem.model, n=asked.directions, seed=seed)
-    grid = ls.Grid1D((-asked.extent, asked.extent, asked.points))
-    surface = ls.evaluate(problem, drawn, grid, out=lines, label=f"lines of {run.path.name}")
+    surface = ls.evaluate(problem, *lines(problem, run, asked), out=out, label=f"lines of {run.path.name}")
     found = ls.sharpness.summary(
-        problem, surface, term=asked.term, measures=asked.measures or None, seed=seed
+        problem, surface, term=asked.term, measures=asked.measures or None, seed=asked.seed + run.config.seed
     )
     found = replace(found, attrs=found.attrs | wanted | {"gap": gap(run, asked, device)})
     try:
@@ -92,13 +91,27 @@ def measured(run: Run, asked: Asked, device: torch.device, lines: Path | None = 
     return found
 
 
+def lines(problem: ls.Problem, run: Run, asked: Asked) -> tuple[Directions, ls.Grid1D]:
+    """The random directions of a run's lines, and their points."""
+    drawn = ls.directions.random(problem.model, n=asked.directions, seed=asked.seed + run.config.seed)
+    return drawn, ls.Grid1D((-asked.extent, asked.extent, asked.points))
+
+
 def gap(run: Run, asked: Asked, device: torch.device) -> float:
     """Mean of a term over the test images minus that over the training images, as many as are measured on."""
     test, train = (
-        means(runs.problem(run.path, split, device, asked.images, asked.draw))[asked.term][0]
+        means(runs.problem(run.path, split, device, asked.images, asked.seed))[asked.term][0]
         for split in ("test", "train")
     )
     return test - train
+
+
+def kept(groups: Mapping[str, Sequence[Run]], asked: Asked) -> dict[str, list[Flatness]]:
+    """What was measured of runs before; empty where that is not so of each."""
+    paths = {name: [kept_at(run, asked) for run in group] for name, group in groups.items()}
+    if not all(path.exists() for group in paths.values() for path in group):
+        return {}
+    return {name: list(map(store.load_flatness, group)) for name, group in paths.items()}
 
 
 def compare(groups: Mapping[str, Sequence[Flatness]]) -> Verdict | None:
@@ -108,6 +121,31 @@ def compare(groups: Mapping[str, Sequence[Flatness]]) -> Verdict | None:
     known = all("gap" in one.attrs for group in groups.values() for one in group)
     gaps = {name: [one.attrs["gap"] for one in group] for name, group in groups.items()} if known else None
     return ls.sharpness.compare(groups, gaps=gaps)
+
+
+def verdict(groups: Mapping[str, Sequence[Run]], asked: Asked) -> Verdict | None:
+    """Whether methods whose runs were all measured can be told apart; None where not all were, or for a single one."""
+    found = kept(paired(groups), asked)
+    return compare(found) if found else None
+
+
+def brief(found: Verdict) -> list[list[str]]:
+    """A verdict as a table for a terminal: a heading; for each measure the groups' values and how every two compare."""
+    first = found.rows[0]
+    head = ["flatness", *(group.name for group in first.groups)]
+    head += [f"{d.one} against {d.other}" for d in first.differences]
+    return [
+        head,
+        *(
+            [row.what.name, *(f"{group.value:.3g}" for group in row.groups), *map(_said, row.differences)]
+            for row in found.rows
+        ),
+    ]
+
+
+def _said(difference: Difference) -> str:
+    sign = "x " if difference.scale == "ratio" else ""
+    return f"{difference.outcome} ({sign}{difference.size})" if difference.found else difference.outcome
 
 
 def as_plain(found: Flatness) -> dict[str, Any]:
@@ -136,13 +174,20 @@ def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
         seeds = [run.config.seed for run in group]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"each run must be given once. Got seeds {seeds} of one setting.")
+    settings = {key: _flat(asdict(group[0].config)) for key, group in groups.items()}
+    return paired({_name(key, settings): group for key, group in groups.items()})
+
+
+def paired(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """The runs of the seeds that all groups have, in order.
+
+    Raises:
+        ValueError: They have none in common.
+    """
     common = set.intersection(*({run.config.seed for run in group} for group in groups.values()))
     if not common:
         raise ValueError("the groups must have a seed in common, to be compared. Got none: add runs of the same seed.")
-    settings = {key: _flat(asdict(group[0].config)) for key, group in groups.items()}
-    return {
-        _name(key, settings): [run for run in group if run.config.seed in common] for key, group in groups.items()
-    }
+    return {name: [run for run in group if run.config.seed in common] for name, group in groups.items()}
 
 
 def _name(key: str, settings: Mapping[str, Mapping[str, object]]) -> str:

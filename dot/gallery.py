@@ -16,13 +16,13 @@ from dot.runs import Run
 from landscape import report, store
 from landscape.progress import bar
 from landscape.report import Section, Table
+from landscape.sharpness import Verdict
 
 _LOSSES = {"ce": "task loss", "kd": "distillation loss"}
 _CAPTION = (
-    "Mean ± standard deviation over seeds (n). Losses and accuracy on the test images; basin widths and curvature of "
-    "the task loss on the training images, each student's the mean over random filter-normalised directions, in filter "
-    "norms; gradient cosine averaged over training, on training batches (augmented, in train mode, on the way of each "
-    "method) and on a fixed held-out batch (in eval mode). ≥: some lines ended before the rise."
+    "Mean ± standard deviation over seeds (n). Losses and accuracy on the test images; gradient cosine averaged over "
+    "training, on training batches (augmented, in train mode, on the way of each method) and on a fixed held-out batch "
+    "(in eval mode)."
 )
 Group = Mapping[str, Sequence[Run]]
 """Measured runs of each method, by its name in figures, in the order of their seeds."""
@@ -73,8 +73,8 @@ class Picture:
     draw: Callable[[], Figure | Page]
 
 
-def pictures(groups: Group) -> list[Picture]:
-    """Every figure of a study, in the order of the report."""
+def pictures(groups: Group, verdict: Verdict | None = None) -> list[Picture]:
+    """Every figure of a study, in the order of the report; those on flatness where there is a verdict."""
     lines = {name: [store.load_surface(run.path / "lines.h5") for run in runs] for name, runs in groups.items()}
     seed, shown = _one_seed(groups)
     planes = {name: store.load_surface(run.path / "surface.h5") for name, run in shown.items()}
@@ -82,6 +82,7 @@ def pictures(groups: Group) -> list[Picture]:
     heldout = {name: [conflict.groups["heldout"] for conflict in found] for name, found in conflicts.items()}
     return [
         *(_curves(lines, term, name) for term, name in _LOSSES.items()),
+        *(_flatness(verdict) if verdict is not None else ()),
         *(_contours(planes, term, name, seed) for term, name in _LOSSES.items()),
         Picture(
             "explore",
@@ -112,6 +113,27 @@ def pictures(groups: Group) -> list[Picture]:
             "The same cosine for the weights of each layer, averaged over training. A layer to the left is one in "
             "which the two losses pull apart.",
             lambda: ls.plot.layers(heldout),
+        ),
+    ]
+
+
+def _flatness(verdict: Verdict) -> list[Picture]:
+    return [
+        Picture(
+            "verdicts",
+            "Can the methods be told apart?",
+            "Each measure of flatness on the training images, for every two methods: the ratio of the first to the "
+            "second within each seed. Coloured where they are told apart at level 0.05 (paired t test, Holm for the "
+            "pairs of a measure, not for the number of measures); else no difference was found, which does not show "
+            "that there is none.",
+            lambda: ls.plot.verdicts(verdict),
+        ),
+        Picture(
+            "flatness",
+            "How flat are the minima?",
+            "Each measure in each method: a dot a seed, and their mean with its 95 % interval over seeds and "
+            "directions. The heading says whether a flat minimum has a small or a large value.",
+            lambda: ls.plot.flatness(verdict),
         ),
     ]
 
@@ -159,6 +181,7 @@ def draw(
     summary: str,
     groups: Group,
     table: Sequence[Sequence[str]],
+    verdict: Verdict | None,
     details: Mapping[str, str],
     page: Path,
     folder: Path | None = None,
@@ -170,6 +193,7 @@ def draw(
         summary: Its first paragraphs.
         groups: Measured runs.
         table: Their numbers, as `dot.outcome.table` gives them.
+        verdict: On their flatness; None where it was not measured.
         details: Text to unfold, by heading.
         page: The report.
         folder: Where given, each figure is written there too: PDF and PNG, and a page for the one in 3-D.
@@ -178,7 +202,7 @@ def draw(
         OSError: A file cannot be written.
     """
     sections = []
-    todo = pictures(groups)
+    todo = pictures(groups, verdict)
     with bar(len(todo) + 1, "figures and report", "figure") as progress:
         for picture in todo:
             figure = picture.draw()
@@ -188,6 +212,8 @@ def draw(
             sections.append(Section(picture.title, picture.meaning, figure))
             progress.update()
         heading, *rows = table
+        if verdict is not None:
+            details = {"Flatness, in words": str(verdict), **details}
         report.write(page, report.page(title, summary, Table(_CAPTION, heading, rows), sections, details))
 
 

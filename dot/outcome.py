@@ -17,9 +17,6 @@ COLUMNS = {
     "accuracy_best": "that of the best epoch, chosen on the test images (%)",
     "ce": "test task loss",
     "kd": "test distillation loss",
-    "width_0.1": "basin width at +0.1",
-    "width_1": "basin width at +1",
-    "curvature": "curvature",
     "cosine": "gradient cosine, training",
     "cosine_heldout": "gradient cosine, held-out",
 }
@@ -35,14 +32,12 @@ class Student:
         seed: Of its training.
         run: Name of its run folder.
         numbers: By the keys of `COLUMNS`; NaN where undefined.
-        lower_bounds: Keys of widths that are lower bounds: the lines ended before the rise.
     """
 
     method: str
     seed: int
     run: str
     numbers: dict[str, float]
-    lower_bounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,8 @@ class Outcome:
         report: Path of the report, relative to the study's folder.
         teacher: The teacher's numbers.
         students: In the order of methods and seeds.
+        flatness: Table of the verdict on their flatness: a heading, a row for each measure; empty for a single method.
+        verdict: The verdict in words.
     """
 
     config_sha256: str
@@ -68,6 +65,8 @@ class Outcome:
     report: str
     teacher: Student
     students: tuple[Student, ...]
+    flatness: tuple[tuple[str, ...], ...] = ()
+    verdict: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As in ``study.json``."""
@@ -86,7 +85,13 @@ def finished(folder: Path, config: StudyConfig) -> Outcome | None:
     raw: dict[str, Any] = read_json(path)
     if raw.get("config_sha256") != digest(config):
         raise another_study(folder, config)
-    found = Outcome(**raw | {"teacher": _student(raw["teacher"]), "students": tuple(map(_student, raw["students"]))})
+    kept = {
+        "teacher": _student(raw["teacher"]),
+        "students": tuple(map(_student, raw["students"])),
+        "flatness": tuple(map(tuple, raw["flatness"])),
+        "verdict": tuple(raw["verdict"]),
+    }
+    found = Outcome(**raw | kept)
     return found if (folder / found.report).exists() else None
 
 
@@ -100,7 +105,7 @@ def another_study(folder: Path, config: StudyConfig) -> ValueError:
 
 def _student(raw: dict[str, Any]) -> Student:
     numbers = {name: math.nan if value is None else value for name, value in raw["numbers"].items()}
-    return Student(**raw | {"numbers": numbers, "lower_bounds": tuple(raw["lower_bounds"])})
+    return Student(**raw | {"numbers": numbers})
 
 
 def table(students: Sequence[Student], paper: Paper | None = None) -> list[list[str]]:
@@ -132,10 +137,9 @@ def _cell(group: Sequence[Student], key: str) -> str:
     values = [student.numbers[key] for student in group]
     if any(math.isnan(value) for value in values):
         return "undefined"
-    digits = {"accuracy": 2, "accuracy_best": 2, "curvature": 1}.get(key, 3)
+    digits = {"accuracy": 2, "accuracy_best": 2}.get(key, 3)
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    bound = "≥ " if any(key in student.lower_bounds for student in group) else ""
-    return f"{bound}{statistics.fmean(values):.{digits}f}{spread}"
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def as_text(rows: Sequence[Sequence[str]]) -> str:

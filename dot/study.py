@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 import landscape as ls
-from dot import gallery, outcome, runs
+from dot import flatness, gallery, outcome, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
+from dot.flatness import Asked
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from dot.world import ALONE, World
@@ -72,6 +73,7 @@ def reproduce(
             measure(run, config.measure, device, name, world)
         students.append(run)
     _log(steps, steps, "figures and report")
+    verdict = flatness.verdict(gallery.by_method(students), asked(config.measure)) if world.first else None
     found = Outcome(
         config_sha256=digest(config),
         command=command_line(),
@@ -81,6 +83,8 @@ def reproduce(
         report="report.html",
         teacher=_teacher_numbers(teacher),
         students=tuple(numbers(run) for run in students),
+        flatness=() if verdict is None else tuple(map(tuple, flatness.brief(verdict))),
+        verdict=() if verdict is None else (*verdict.sentences(), *verdict.notes),
     )
     if not world.first:
         return found
@@ -89,6 +93,7 @@ def reproduce(
         summary(config, found),
         gallery.by_method(students),
         outcome.table(found.students, config.paper),
+        verdict,
         {
             "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
             "Configuration (TOML)": to_toml(config),
@@ -123,17 +128,32 @@ def measure(
     label: str,
     world: World = ALONE,
 ) -> None:
-    """Surfaces of a trained student on its training images: a plane, and a bundle of lines for flatness.
+    """Surfaces of a trained student on its training images, a plane and a bundle of lines, and its flatness.
 
-    Both are random and filter-normalised; the directions of all students come from the same seed.
+    Both are random and filter-normalised. The plane of all students comes from one seed; lines are shared by the
+    students of a seed, see `dot.flatness.measured`.
     """
     problem = runs.problem(run.path, "train", device, use.images, use.seed)
     plane = ls.directions.random(problem.model, n=2, seed=use.seed)
     axis = (-use.plane_extent, use.plane_extent, use.plane_points)
     _surface(problem, plane, ls.Grid2D(axis, axis), run.path / "surface.h5", f"surface of {label}", world)
-    bundle = ls.directions.random(problem.model, n=use.directions, seed=use.seed)
-    line = ls.Grid1D((-use.line_extent, use.line_extent, use.line_points))
-    _surface(problem, bundle, line, run.path / "lines.h5", f"lines of {label}", world)
+    bundle, line = flatness.lines(problem, run, asked(use))
+    lines = run.path / "lines.h5"
+    _surface(problem, bundle, line, lines, f"lines of {label}", world)
+    if world.first:
+        flatness.measured(run, asked(use), device, lines)
+    world.wait()
+
+
+def asked(use: Measuring) -> Asked:
+    """What is asked about the flatness of each student."""
+    return Asked(
+        images=use.images,
+        seed=use.seed,
+        directions=use.directions,
+        extent=use.line_extent,
+        points=use.line_points,
+    )
 
 
 def _surface(
@@ -155,9 +175,8 @@ def _surface(
 
 def numbers(run: Run) -> Student:
     """The numbers of a trained and measured student, from its files."""
-    lines, conflict = store.load_surface(run.path / "lines.h5"), store.load_conflict(run.conflict)
+    conflict = store.load_conflict(run.conflict)
     test = run.metrics[-1]["test"]
-    widths = {f"width_{rise:g}": ls.sharpness.basin_widths(lines, "ce", rise) for rise in (0.1, 1.0)}
     return Student(
         method=run.config.method,
         seed=run.config.seed,
@@ -167,12 +186,9 @@ def numbers(run: Run) -> Student:
             "accuracy_best": 100 * max(record["test"]["accuracy"] for record in run.metrics),
             "ce": test["ce"],
             "kd": test["kd"],
-            **{name: float(found.width.mean()) for name, found in widths.items()},
-            "curvature": float(ls.sharpness.curvatures(lines, "ce").mean()),
             "cosine": _mean_known(conflict.cosine),
             "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
         },
-        lower_bounds=tuple(name for name, found in widths.items() if found.censored.any()),
     )
 
 

@@ -32,8 +32,9 @@ class Options(Common):
 def run(options: Options) -> Reply:
     """Run the verb."""
     at_least_one(options.runs, "run folder")
-    from dot import gallery, outcome, study
+    from dot import flatness, gallery, outcome, study
     from dot.config import to_toml
+    from dot.flatness import Asked
     from dot.runs import open_run
     from landscape.provenance import command_line, versions
 
@@ -43,5 +44,7 @@ def run(options: Options) -> Reply:
     details |= {f"Configuration of {run.path.name} (TOML)": to_toml(run.config) for run in found}
     students = [study.numbers(run) for run in found]
     summary = f"{len(found)} trained students: " + ", ".join(run.path.name for run in found) + "."
-    gallery.draw(options.title, summary, gallery.by_method(found), outcome.table(students), details, page)
+    groups = gallery.by_method(found)
+    verdict = flatness.verdict(groups, Asked())
+    gallery.draw(options.title, summary, groups, outcome.table(students), verdict, details, page)
     return Reply(str(page), {"report": str(page), "runs": [run.path.name for run in found]})
