@@ -8,11 +8,13 @@ from landscape.sharpness.measure import Definition, Measure
 from landscape.sharpness.ranking import Agreement, agreement
 from landscape.sharpness.settings import Settings
 from landscape.sharpness.summarising import summary
+from landscape.sharpness.topology import Basin, Topology, persistence
 from landscape.sharpness.verdict import Difference, Group, Row, Verdict
 from landscape.sharpness.widths import Widths, basin_widths
 
 __all__ = [
     "Agreement",
+    "Basin",
     "Definition",
     "Difference",
     "Flatness",
@@ -20,6 +22,7 @@ __all__ = [
     "Measure",
     "Row",
     "Settings",
+    "Topology",
     "Verdict",
     "Widths",
     "agreement",
@@ -27,5 +30,6 @@ __all__ = [
     "compare",
     "curvatures",
     "lines",
+    "persistence",
     "summary",
 ]

@@ -45,8 +45,8 @@ def agreement(values: Sequence[float], gaps: Sequence[float], flatter: Literal["
 
     Its interval is the jackknife's over minima, by Student's t on Fisher's scale ``atanh(tau)``. There is none for
     fewer than four minima, nor where tau is 1 or -1, since leaving out a minimum changes nothing then, nor where all
-    but one are alike. Minima are taken as independent; groups that differ in both numbers make a tau by themselves, which tells nothing of the minima within a
-    group.
+    but one are alike. Minima are taken as independent; groups that differ in both numbers make a tau by themselves,
+    which tells nothing of the minima within a group.
 
     Args:
         values: Of the measure, one for each minimum. One that is only known to be larger (inf) is the largest; NaN is
