@@ -331,7 +331,7 @@ def test_pairs_without_a_value_are_left_out_and_said() -> None:
     assert found.sentence.endswith("2 pairs left out for want of a value.")
     assert row.groups[1].n == 3
     assert row.groups[1].value == pytest.approx(stats.gmean([1.0, 1.1, 1.3]))
-    said = "basin width: without a value: wide: 1 larger than the lines are long and 1 undefined, of 5."
+    said = "basin width: without a value: wide: 1 with no more than a lower bound and 1 undefined, of 5."
     assert said in verdict.sentences()
 
 
@@ -340,7 +340,7 @@ def test_no_pair_with_a_value_is_undefined() -> None:
     found = only(verdict)
     assert (found.outcome, found.n, found.dropped) == ("undefined", 0, 2)
     assert "b and a cannot be compared: there is no pair with a value on both sides" in found.sentence
-    assert verdict.table()[1][2:] == ["beyond the lines", str(verdict["width"].groups[1]), "undefined"]
+    assert verdict.table()[1][2:] == ["a lower bound", str(verdict["width"].groups[1]), "undefined"]
 
 
 def test_a_measure_that_a_minimum_has_not_is_undefined_there() -> None:

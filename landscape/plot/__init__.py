@@ -10,10 +10,12 @@ from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
 from landscape.plot.differences import Difference, differences
 from landscape.plot.error import error
+from landscape.plot.flatness import flatness
 from landscape.plot.inconsistency import inconsistency
 from landscape.plot.layers import layers
 from landscape.plot.matrix import cosines
 from landscape.plot.tradeoff import tradeoff
+from landscape.plot.verdicts import verdicts
 
 __all__ = [
     "Difference",
@@ -23,8 +25,10 @@ __all__ = [
     "curves",
     "differences",
     "error",
+    "flatness",
     "inconsistency",
     "layers",
     "save",
     "tradeoff",
+    "verdicts",
 ]

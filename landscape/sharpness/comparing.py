@@ -40,8 +40,8 @@ def compare(
     of logarithms where every value is positive; Holm's adjustment covers the pairs of groups in one measure, not the
     measures. Groups of different sizes are compared over their common positions.
 
-    A value that is not finite, or that is only a lower bound because lines ended too early, is left out with its pair,
-    and said. A number that is a lower bound by its definition is compared as it is, and said.
+    A value that is not finite, or no more than a lower bound (its lines ended too early, say), is left out with its
+    pair, and said. A number that is a lower bound by its definition is compared as it is, and said.
 
     Problems are measured here: the directions at a position are the same in each group, and others at each position, so
     that their noise is shared within a pair and independent between pairs. Minima measured before should keep to that.
@@ -138,11 +138,11 @@ def _row(what: Definition, members: _Members, gaps: Mapping[str, Sequence[float]
 
 
 def _known(minimum: Flatness, what: Definition) -> Measure:
-    """A measure of a minimum: NaN where it has none, inf where lines ended before it was reached."""
+    """A measure of a minimum: NaN where it has none, inf where no more than a lower bound was found."""
     for measure in minimum:
         if measure.key == what.key:
-            ended = measure.at_least and what.bound == "none"
-            return replace(measure, value=math.inf) if ended else measure
+            bounded = measure.at_least and what.bound == "none"
+            return replace(measure, value=math.inf) if bounded else measure
     return Measure(what, math.nan, math.nan, math.nan, np.full(1, np.nan))
 
 

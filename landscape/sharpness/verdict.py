@@ -23,7 +23,7 @@ class Group:
 
     Attributes:
         name: Of the group.
-        values: Of each minimum; inf where it is only known to be larger than the lines are long, NaN where undefined.
+        values: Of each minimum; inf where only a lower bound of it is known, NaN where undefined.
         value: Mean over the minima whose value is finite: the geometric one where the row is on a logarithmic scale.
         low: Lower end of its 95 % interval over seeds and directions, see `landscape.sharpness.two_levels.over_seeds`;
             of a single minimum, over its directions only; NaN where it has none.
@@ -46,13 +46,13 @@ class Group:
         """Which minima have none, in words; empty where all have."""
         beyond = sum(value == math.inf for value in self.values)
         undefined = len(self.values) - self.n - beyond
-        said = [f"{beyond} larger than the lines are long"] if beyond else []
+        said = [f"{beyond} with no more than a lower bound"] if beyond else []
         said += [f"{undefined} undefined"] if undefined else []
         return f"{self.name}: {' and '.join(said)}, of {len(self.values)}" if said else ""
 
     def __str__(self) -> str:
         if not self.n and math.inf in self.values:
-            return "beyond the lines"
+            return "a lower bound"
         return _between(self.value, self.low, self.high)
 
 

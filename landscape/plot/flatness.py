@@ -1,0 +1,96 @@
+"""Groups of minima in every measure of flatness: each seed, the mean, and its interval."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.plot._axis import is_wide
+from landscape.plot._caption import write_under
+from landscape.plot._style import MISSING_COLOR, Look, looks, tidy
+from landscape.sharpness.verdict import Group, Row, Verdict
+
+_COLUMNS = 3
+_PANEL = 2.5
+_LETTERS = 27
+
+
+def flatness(verdict: Verdict) -> Figure:
+    """A small panel for each measure, with a row for each group.
+
+    Small dots are the seeds, the large marker is their mean (the geometric one where all values are positive), the line
+    its 95 % interval over seeds and directions; of a single seed, over its directions. A triangle at the edge stands
+    for seeds of which no more than a lower bound is known; seeds that are undefined are counted below their row. Under
+    each panel stands which way is flatter.
+
+    Args:
+        verdict: Of at most 6 groups.
+
+    Raises:
+        ValueError: It has no measure, or more than 6 groups.
+    """
+    if not verdict.rows:
+        raise ValueError("verdict must have a measure. Got none.")
+    groups = verdict.rows[0].groups
+    columns = min(_COLUMNS, len(verdict.rows))
+    lines = -(-len(verdict.rows) // columns)
+    label = 0.09 * max(len(group.name) for group in groups)
+    size = (max(4.0, label + _PANEL * columns), lines * (1.05 + 0.29 * len(groups)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for ax, row in zip(axes, verdict.rows, strict=False):
+        _draw(ax, row)
+    for ax in axes[len(verdict.rows) :]:
+        ax.set_visible(False)
+    axes[0].set_yticks(np.arange(len(groups)), [group.name for group in groups], fontsize=8)
+    axes[0].set_ylim(len(groups) - 0.45, -0.55)
+    write_under(figure, _read_as(verdict))
+    return figure
+
+
+def _draw(ax: Axes, row: Row) -> None:
+    for y, (group, look) in enumerate(zip(row.groups, looks(g.name for g in row.groups).values(), strict=True)):
+        _draw_group(ax, y, group, look)
+    values = [value for group in row.groups for value in (*group.values, group.low, group.high)]
+    if row.log and is_wide(values):
+        ax.set_xscale("log")
+    else:
+        ax.locator_params(axis="x", nbins=4)
+    ax.set_title(textwrap.fill(row.what.name, _LETTERS), fontsize=8.5)
+    ax.set_xlabel("← flatter" if row.what.flatter == "small" else "flatter →", fontsize=8)
+    ax.tick_params(labelsize=7.5)
+    tidy(ax)
+
+
+def _draw_group(ax: Axes, y: int, group: Group, look: Look) -> None:
+    known = [value for value in group.values if math.isfinite(value)]
+    if len(group.values) > 1:
+        (dots,) = ax.plot(known, np.full(len(known), y - 0.2), linestyle="none", marker="o", color=look.color)
+        dots.set(markersize=2.8, markeredgewidth=0, alpha=0.6)
+    if math.isfinite(group.low):
+        ax.plot([group.low, group.high], [y, y], color=look.color, linewidth=1.4)
+    if math.isfinite(group.value):
+        ax.plot(group.value, y, marker=look.marker, markersize=5.5, color=look.color)
+    across = ax.get_yaxis_transform()
+    bounded = sum(value == math.inf for value in group.values)
+    undefined = len(group.values) - len(known) - bounded
+    if bounded:
+        ax.plot(0.98, y - 0.2, marker=">", markersize=4, color=look.color, transform=across, clip_on=False)
+        ax.text(0.94, y - 0.2, f"{bounded}", transform=across, ha="right", va="center", fontsize=7, color=look.color)
+    if undefined:
+        said = f"{undefined} undefined"
+        ax.text(0.02, y + 0.27, said, transform=across, va="center", fontsize=6.5, color=MISSING_COLOR)
+
+
+def _read_as(verdict: Verdict) -> str:
+    groups = [group for row in verdict.rows for group in row.groups]
+    means = "geometric mean" if all(row.log for row in verdict.rows) else "mean (geometric where all are positive)"
+    said = f"Dots: seeds. Large: their {means}, with a 95 % interval over seeds and directions."
+    if all(len(group.values) == 1 for group in groups):
+        said = "One seed each, with a 95 % interval over its directions, which says nothing of other seeds."
+    bounded = any(value == math.inf for group in groups for value in group.values)
+    return f"{said} Triangle: so many seeds with no more than a lower bound." if bounded else said
