@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from landscape.batches import Reader, size_of
 from landscape.isolation import preserve_rng
-from landscape.problem import Objective, PerToken, Problem, Term, float64, per_example
+from landscape.problem import Objective, PerToken, Problem, Term, check_piece, float64, per_example
 from landscape.results import Array
 
 
@@ -213,21 +213,10 @@ def _terms(
         if now != kinds:
             raise ValueError(f"every batch must give the same terms: {', '.join(kinds)}. Got {', '.join(now)}.")
         if reader.in_pieces:
-            _check_piece(terms, size_of(batch))
+            check_piece(terms, size_of(batch))
         found = {name: t for name, t in terms.items() if len(t.values if isinstance(t, PerToken) else t)}
         if found:
             yield found
-
-
-def _check_piece(terms: Mapping[str, Term], size: int) -> None:
-    """Refuse a batch that was split along something else than its examples."""
-    for name, term in terms.items():
-        values = term.values if isinstance(term, PerToken) else term
-        if len(values) != size:
-            raise ValueError(
-                f"term {name!r} must have one value for each example, for a batch to be split for want of memory. Got "
-                f"{len(values)} for {size}: make the loader's batches smaller."
-            )
 
 
 def as_pairs(moments: Mapping[str, Moments]) -> dict[str, tuple[float, float]]:

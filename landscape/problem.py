@@ -183,6 +183,21 @@ def per_example(terms: Mapping[str, Term], batch: Any) -> dict[str, Term]:
     return dict(terms)
 
 
+def check_piece(terms: Mapping[str, Term], size: int) -> None:
+    """Refuse a batch that was split along something else than its examples.
+
+    Raises:
+        ValueError: With the term.
+    """
+    for name, term in terms.items():
+        values = term.values if isinstance(term, PerToken) else term
+        if len(values) != size:
+            raise ValueError(
+                f"term {name!r} must have one value for each example, for a batch to be split for want of memory. Got "
+                f"{len(values)} for {size}: make the loader's batches smaller."
+            )
+
+
 def differentiable(terms: Mapping[str, Term], term: str) -> Term:
     """One of the objective's terms.
 

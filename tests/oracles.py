@@ -155,6 +155,85 @@ def example_gradients(
     return found
 
 
+def gradient_of_mean(
+    model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str, moved: np.ndarray | None = None
+) -> np.ndarray:
+    """Of the term's mean over all its values ``[D]``, with the weights moved by a vector: an ordinary backward pass."""
+    module = copy.deepcopy(model).cpu().eval()
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    start = 0
+    for p in wanted if moved is not None else ():
+        p.data += torch.as_tensor(moved[start : start + p.numel()]).reshape(p.shape).to(p)
+        start += p.numel()
+    total, n = sum_of(module, objective, batches, term)
+    gradients = torch.autograd.grad(total / n, wanted, allow_unused=True)
+    flat = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, wanted, strict=True)]
+    return torch.cat([g.reshape(-1) for g in flat]).double().numpy()
+
+
+def sum_of(model: Any, objective: Callable[..., Any], batches: Sequence[Any], term: str) -> tuple[Tensor, int]:
+    """The sum of a term's values over all batches, and how many they are."""
+    found = [objective(model, batch)[term] for batch in batches]
+    each = [v.values[v.counted] if hasattr(v, "counted") else v for v in found]
+    return sum(v.sum() for v in each), sum(len(v) for v in each)
+
+
+def hessian(
+    model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str, moved: np.ndarray | None = None
+) -> np.ndarray:
+    """The dense Hessian ``[D, D]`` of the term's mean by the weights that need gradients: forward over reverse mode."""
+    module = copy.deepcopy(model).cpu().eval()
+    weights = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+    def loss(vector: Tensor) -> Tensor:
+        parts = vector.split([p.numel() for p in weights.values()])
+        state = {n: part.reshape(p.shape) for part, (n, p) in zip(parts, weights.items(), strict=True)}
+        total, n = sum_of(lambda *args: functional_call(module, state, args), objective, batches, term)
+        return total / n
+
+    at = torch.cat([p.reshape(-1) for p in weights.values()])
+    return torch.func.hessian(loss)(at if moved is None else at + torch.as_tensor(moved)).numpy()
+
+
+def hessian_by_differences(
+    model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str, vector: np.ndarray
+) -> np.ndarray:
+    """The Hessian's product with a vector, from gradients on both sides, in the model's own precision."""
+    h = 1e-5 / np.linalg.norm(vector)
+    low, high = (gradient_of_mean(model, objective, batches, term, sign * h * vector) for sign in (-1, 1))
+    return (high - low) / (2 * h)
+
+
+def gauss_newton(model: nn.Module, loss: Callable[..., Tensor], inputs: Tensor, targets: Sequence[Any]) -> np.ndarray:
+    """The mean over examples of J^T H J: J the logits by the weights, row by row, and H the loss by the logits.
+
+    ``loss(logits [C], target)`` is of one example.
+    """
+    module = copy.deepcopy(model).cpu().eval()
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    total = 0.0
+    for image, target in zip(inputs, targets, strict=True):
+        logits = module(image[None]).reshape(-1)
+        rows = [torch.autograd.grad(z, wanted, retain_graph=True, allow_unused=True) for z in logits]
+        J = torch.stack(
+            [
+                torch.cat(
+                    [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(row, wanted, strict=True)]
+                )
+                for row in rows
+            ]
+        )
+        H = torch.func.hessian(lambda z, target=target: loss(z, target))(logits.detach())
+        total = total + J.T @ H @ J
+    return (total / len(inputs)).detach().double().numpy()
+
+
+def empirical_fisher(model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str) -> np.ndarray:
+    """The mean of g g^T over the gradients of the term at each of its values."""
+    rows = [row for batch in example_gradients(model, objective, batches, term) for row in batch]
+    return sum(np.outer(g, g) for g in rows) / len(rows)
+
+
 def parts(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The consistent part of two vectors and what is left of each, from the sentence that defines them."""
     if not a.any() or not b.any():

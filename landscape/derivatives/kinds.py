@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from landscape.problem import PerToken, Term
+from landscape.derivatives.graphs import has_another_way, once_differentiable
+from landscape.problem import PerToken, Term, reached
 
 Kind = Literal["hessian", "gauss-newton", "empirical-fisher"]
 """Which matrix of second order stands for the curvature of a term's mean L over the N examples.
@@ -31,17 +32,17 @@ class Graph(NamedTuple):
 
     Attributes:
         term: Of the objective.
+        mean: Its mean over the batch, float64.
         outputs: What the network gave on the way, each time it was called.
         parameters: What is differentiated by.
         name: The term's.
-        check: Whether what the kind assumes of the term is to be looked at.
     """
 
     term: Term
+    mean: Tensor
     outputs: Sequence[Tensor]
     parameters: Sequence[Tensor]
     name: str
-    check: bool = True
 
 
 Multiply = Callable[[Vector, bool], list[Tensor]]
@@ -50,10 +51,10 @@ Multiply = Callable[[Vector, bool], list[Tensor]]
 
 def hessian(graph: Graph) -> Multiply:
     """Second derivative of the batch's mean: reverse mode over reverse mode (Pearlmutter, 1994)."""
-    with twice(graph.name):
-        gradients = torch.autograd.grad(_mean(graph.term), graph.parameters, create_graph=True, allow_unused=True)
-    reached = [g for g in gradients if g is not None]
-    if not any(g.requires_grad for g in reached):
+    with twice(graph):
+        gradients = torch.autograd.grad(graph.mean, graph.parameters, create_graph=True, allow_unused=True)
+    reached(gradients, graph.name)
+    if not any(g is not None and g.requires_grad for g in gradients):
         raise ValueError(
             f"term {graph.name!r} must be twice differentiable. Got one whose gradient does not change with the "
             "weights: is it piecewise linear in the outputs of a linear network?"
@@ -61,7 +62,7 @@ def hessian(graph: Graph) -> Multiply:
 
     def multiply(vector: Vector, last: bool) -> list[Tensor]:
         pairs = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
-        with twice(graph.name):
+        with twice(graph):
             return _filled(_pull([g for g, _ in pairs], graph.parameters, [v for _, v in pairs], last), graph)
 
     return multiply
@@ -74,12 +75,16 @@ def gauss_newton(graph: Graph) -> Multiply:
         ValueError: The term does not depend on the weights through the network's outputs alone.
     """
     outputs = [z for z in graph.outputs if z.requires_grad]
-    mean = _mean(graph.term)
-    with twice(graph.name):
-        by_output = torch.autograd.grad(mean, outputs, create_graph=True, allow_unused=True) if outputs else ()
+    if has_another_way(graph.mean, outputs, graph.parameters):
+        raise ValueError(
+            f"term {graph.name!r} must depend on the weights through the network's outputs (its logits) alone, for a "
+            "Gauss-Newton matrix. Got one that has another way, such as hidden features or a weight penalty: take "
+            "kind='hessian'."
+        )
+    with twice(graph):
+        by_output = torch.autograd.grad(graph.mean, outputs, create_graph=True, allow_unused=True) if outputs else ()
+    reached(by_output, graph.name)
     used = [(z, g) for z, g in zip(outputs, by_output, strict=True) if g is not None]
-    if graph.check:
-        _check_path(graph, mean, used)
     outputs, slopes = [z for z, _ in used], [g for _, g in used]
     forward = _forward(outputs, graph)
     curved = [i for i, slope in enumerate(slopes) if slope.requires_grad]
@@ -89,7 +94,7 @@ def gauss_newton(graph: Graph) -> Multiply:
         )
 
     def multiply(vector: Vector, last: bool) -> list[Tensor]:
-        with twice(graph.name):
+        with twice(graph):
             moved = forward(vector)
             pulled = torch.autograd.grad(
                 [slopes[i] for i in curved], outputs, [moved[i] for i in curved], retain_graph=True, allow_unused=True
@@ -106,7 +111,7 @@ def empirical_fisher(graph: Graph) -> Multiply:
     forward = _forward([values], graph)
 
     def multiply(vector: Vector, last: bool) -> list[Tensor]:
-        with twice(graph.name):
+        with twice(graph):
             (along,) = forward(vector)
             return _filled(_pull([values], graph.parameters, [along / len(values)], last), graph)
 
@@ -121,7 +126,7 @@ KINDS: dict[Kind, Callable[[Graph], Multiply]] = {
 
 
 @contextmanager
-def twice(term: str) -> Iterator[None]:
+def twice(graph: Graph) -> Iterator[None]:
     """Name the operation that has no second derivative.
 
     Raises:
@@ -129,21 +134,28 @@ def twice(term: str) -> Iterator[None]:
     """
     try:
         yield
-    except NotImplementedError as error:
-        raise _no_second_derivative(term, error) from error
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or not re.search(
-            r"not implemented|twice|double.?back|does not support", str(error), re.I
-        ):
+    except RuntimeError as error:  # NotImplementedError is one
+        known = r"not implemented|twice|double.?back|does not support"
+        if isinstance(error, torch.OutOfMemoryError) or not re.search(known, str(error), re.I):
             raise
-        raise _no_second_derivative(term, error) from error
+        raise _no_second_derivative(graph, str(error).strip().splitlines()[0].rstrip(".")) from error
 
 
-def _no_second_derivative(term: str, error: Exception) -> ValueError:
-    said = str(error).strip().splitlines()[0]
+def check_functions(graph: Graph) -> None:
+    """Refuse a ``torch.autograd.Function`` that is marked as differentiable once: torch would take it for a constant.
+
+    Raises:
+        ValueError: With its name.
+    """
+    values = graph.term.values if isinstance(graph.term, PerToken) else graph.term
+    if names := once_differentiable(values):
+        raise _no_second_derivative(graph, f"{', '.join(names)} is marked as once_differentiable")
+
+
+def _no_second_derivative(graph: Graph, what: str) -> ValueError:
     return ValueError(
-        f"term {term!r} must be twice differentiable. Got an operation that is not ({said}). Use another "
-        "implementation of it, or differences=True, which takes differences of gradients instead."
+        f"term {graph.name!r} must be twice differentiable. Got an operation that is not ({what}). Use another "
+        "implementation of it, or kind='hessian' with differences=True, which takes differences of gradients instead."
     )
 
 
@@ -159,33 +171,20 @@ def output_of(module: nn.Module, kept: list[Tensor]) -> Any:
     return module.register_forward_hook(keep)
 
 
-def _mean(term: Term) -> Tensor:
-    return term.mean()
-
-
-def _check_path(graph: Graph, mean: Tensor, used: Sequence[tuple[Tensor, Tensor]]) -> None:
-    whole = torch.autograd.grad(mean, graph.parameters, retain_graph=True, allow_unused=True)
-    through: Sequence[Tensor | None] = [None] * len(whole)
-    if used:
-        through = _pull([z for z, _ in used], graph.parameters, [g.detach() for _, g in used], last=False)
-    for a, b in zip(_filled(whole, graph), _filled(through, graph), strict=True):
-        if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()) + torch.finfo(a.dtype).tiny):
-            raise ValueError(
-                f"term {graph.name!r} must depend on the weights through the network's outputs (its logits) alone, for "
-                "a Gauss-Newton matrix. Got one that has another way, such as hidden features or a weight penalty: "
-                "take kind='hessian'."
-            )
-
-
 def _forward(outputs: Sequence[Tensor], graph: Graph) -> Callable[[Vector], tuple[Tensor, ...]]:
     """Products of the outputs' derivative with vectors: J^T u is linear in u, and its derivative by u is J."""
     zeros = [torch.zeros_like(z, requires_grad=True) for z in outputs]
-    with twice(graph.name):
+    with twice(graph):
         back = torch.autograd.grad(outputs, graph.parameters, zeros, create_graph=True, allow_unused=True)
+    reached(back, graph.name)
 
     def forward(vector: Vector) -> tuple[Tensor, ...]:
-        pairs = [(b, v) for b, v in zip(back, vector, strict=True) if b is not None]
-        return torch.autograd.grad([b for b, _ in pairs], zeros, [v for _, v in pairs], retain_graph=True)
+        pairs = [(b, v) for b, v in zip(back, vector, strict=True) if b is not None and b.requires_grad]
+        starts, weights = [b for b, _ in pairs], [v for _, v in pairs]
+        moved = torch.autograd.grad(starts, zeros, weights, retain_graph=True, allow_unused=True)
+        if any(m is None for m in moved):
+            raise _no_second_derivative(graph, "its backward pass is cut off from the graph")
+        return moved
 
     return forward
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Tensor
 
-from landscape import modules
-from landscape.batches import Reader
-from landscape.derivatives.kinds import KINDS, Graph, Kind, output_of
+from landscape.batches import Reader, size_of
+from landscape.derivatives.copies import chosen, copied, twice_attention
+from landscape.derivatives.kinds import KINDS, Graph, Kind, check_functions, output_of
 from landscape.isolation import preserve_rng
-from landscape.problem import PerToken, Problem, Term, differentiable, per_example, reached
+from landscape.problem import PerToken, Problem, check_piece, differentiable, float64, per_example, reached
 
-R = TypeVar("R")
+_UNSTEADY = 1e4
+"""So many times the rounding of the weights' precision, means of two passes differ by more than their sums' order."""
 
 
 class Slope(NamedTuple):
@@ -66,21 +66,18 @@ class Derivatives:
         if differences and kind != "hessian":
             raise ValueError(f"differences=True goes with kind='hessian'. Got {kind!r}.")
         self.problem, self.term, self.kind, self.differences = problem, term, kind, differences
-        with torch.inference_mode(mode=False):
-            self.model = problem.private_copy()
-            dtype = torch.float64 if precision == "float64" else None
-            if dtype is not None:
-                self.model._apply(lambda t: modules.cast(t, dtype))
-        self._dtype = dtype
-        _check_norms(self.model)
-        chosen = _chosen(problem.model, parameters)
-        for name, p in self.model.named_parameters():
-            p.requires_grad_(name in chosen)
-        self._named = {name: p for name, p in self.model.named_parameters() if name in chosen}
-        self._base = [p.detach().clone() for p in self._named.values()]
-        self._max_batch: int | None = None
-        self._checked = False
         self.products = 0
+        self._dtype = torch.float64 if precision == "float64" else None
+        self._max_batch: int | None = None
+        self._largest = 0
+        self._seen: tuple[float, int] | None = None
+        names = chosen(problem.model, parameters)
+        with torch.inference_mode(mode=False):
+            self.model = copied(problem, self._dtype)
+            for name, p in self.model.named_parameters():
+                p.requires_grad_(name in names)
+            self._named = {name: p for name, p in self.model.named_parameters() if name in names}
+            self._base = self._standing()
 
     @property
     def names(self) -> list[str]:
@@ -114,10 +111,7 @@ class Derivatives:
     @torch.no_grad()
     def move(self, offset: Tensor | None = None) -> None:
         """Go to the problem's weights plus an offset ``[D]``; without one, back to them."""
-        torch._foreach_copy_(list(self._named.values()), self._base)
-        if offset is not None:
-            for p, part in zip(self._named.values(), self.split(offset).values(), strict=True):
-                p.add_(part.to(p))
+        self._go_to(self._base, offset)
 
     def slope(self) -> Slope:
         """Mean and gradient where the copy stands: one forward and one backward pass over the data.
@@ -128,16 +122,10 @@ class Derivatives:
             RuntimeError: The device has no memory for a single example.
         """
 
-        def of(graph: Graph, totals: Tensor, weight: float) -> float:
-            mean = graph.term.mean()
-            gradients = torch.autograd.grad(mean, graph.parameters, allow_unused=True)
+        def of(graph: Graph, totals: Tensor, weight: int) -> None:
+            gradients = torch.autograd.grad(graph.mean, graph.parameters, allow_unused=True)
             reached(gradients, graph.name)
-            self._add(
-                totals[0],
-                [g if g is not None else torch.zeros_like(p) for g, p in zip(gradients, graph.parameters, strict=True)],
-                weight,
-            )
-            return float(mean.detach())
+            self._add(totals[0], gradients, weight)
 
         value, totals = self._over_batches(1, of)
         return Slope(value, totals[0])
@@ -158,12 +146,12 @@ class Derivatives:
             return torch.stack([self._difference(vector) for vector in vectors])
         rows = [list(self.split(vector).values()) for vector in vectors]
 
-        def of(graph: Graph, totals: Tensor, weight: float) -> float:
+        def of(graph: Graph, totals: Tensor, weight: int) -> None:
+            check_functions(graph)
             multiply = KINDS[self.kind](graph)
             for i, (row, total) in enumerate(zip(rows, totals, strict=True)):
                 row = [v.to(p) for v, p in zip(row, graph.parameters, strict=True)]
                 self._add(total, multiply(row, i + 1 == len(rows)), weight)
-            return 0.0
 
         return self._over_batches(len(vectors), of)[1]
 
@@ -172,19 +160,32 @@ class Derivatives:
         length = float(vector.norm())
         if length == 0:
             return torch.zeros_like(vector)
-        standing = self._flat([p.detach() for p in self._named.values()]) - self.weights()
-        eps = torch.finfo(next(iter(self._named.values())).dtype).eps
-        step = eps ** (1 / 3) * max(1.0, float(self.weights().norm())) / length
+        standing, seen = self._standing(), self._seen
+        eps = torch.finfo(standing[0].dtype).eps
+        step = eps ** (1 / 3) * max(1.0, float(self._flat(standing).norm())) / length
         try:
             ends = []
             for sign in (1, -1):
-                self.move(standing + sign * step * vector)
+                self._go_to(standing, sign * step * vector)
                 ends.append(self.slope().gradient)
         finally:
-            self.move(standing)
+            self._go_to(standing)
+            self._seen = seen
         return (ends[0] - ends[1]) / (2 * step)
 
-    def _over_batches(self, rows: int, of: Callable[[Graph, Tensor, float], float]) -> tuple[float, Tensor]:
+    def _standing(self) -> list[Tensor]:
+        """A copy of the weights where the copy stands."""
+        return [p.detach().clone() for p in self._named.values()]
+
+    @torch.no_grad()
+    def _go_to(self, weights: Sequence[Tensor], offset: Tensor | None = None) -> None:
+        torch._foreach_copy_(list(self._named.values()), list(weights))
+        if offset is not None:
+            for p, part in zip(self._named.values(), self.split(offset).values(), strict=True):
+                p.add_(part.to(p))
+        self._seen = None
+
+    def _over_batches(self, rows: int, of: Callable[[Graph, Tensor, int], None]) -> tuple[float, Tensor]:
         """Sum over the batches, each weighted by its examples; smaller ones where the memory does not do."""
         while True:
             try:
@@ -197,15 +198,16 @@ class Derivatives:
                         "take a smaller model."
                     ) from error
                 self._max_batch = -(-limit // 2)
-                warnings.warn(f"out of memory: batches of {self._max_batch} examples from here on", stacklevel=4)
+            # Here, not in the handler: the error holds every tensor of the pass that failed.
+            if self.problem.device.type == "cuda":
+                torch.cuda.empty_cache()
+            warnings.warn(f"out of memory: batches of {self._max_batch} examples from here on", stacklevel=4)
 
     @torch.inference_mode(mode=False)
-    def _pass(self, rows: int, of: Callable[[Graph, Tensor, float], float]) -> tuple[float, Tensor]:
+    def _pass(self, rows: int, of: Callable[[Graph, Tensor, int], None]) -> tuple[float, Tensor]:
         reader = Reader(self.problem.batches, self.problem.device, dtype=self._dtype, max_batch=self._max_batch)
         totals = torch.zeros(rows, self.size, dtype=torch.float64, device=self.device)
         value, examples = 0.0, 0
-        outputs: list[Tensor] = []
-        hook = output_of(self.model, outputs)
         try:
             with (
                 preserve_rng(0, self.problem.device),
@@ -214,78 +216,57 @@ class Derivatives:
                 closing(reader.read()) as source,
             ):
                 for number, batch in enumerate(source):
-                    self.model.eval()  # an objective may have left it in another mode
-                    outputs.clear()
-                    term, name = self._term(batch)
-                    size = int(term.counted.sum()) if isinstance(term, PerToken) else len(term)
+                    graph = self._graph(batch, in_pieces=reader.in_pieces)
+                    size = int(graph.term.counted.sum()) if isinstance(graph.term, PerToken) else len(graph.term)
                     if not size:
                         continue
-                    value += size * of(
-                        Graph(term, outputs, list(self._named.values()), name, not self._checked), totals, size
-                    )
-                    self._checked = True
+                    value += size * float(graph.mean.detach())
+                    of(graph, totals, size)
+                    del graph  # before the next batch's is built
                     examples += size
                     if not (math.isfinite(value) and totals.isfinite().all()):
                         raise ValueError(
-                            f"term {name!r} and its derivatives must be finite. Got one that is not, in batch {number}."
+                            f"term {self._name!r} and its derivatives must be finite. Got one that is not, in batch "
+                            f"{number}."
                         )
         finally:
             self._largest = reader.largest
-            hook.remove()
         if not examples:
             raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
+        self._refuse_another(value / examples, examples)
         return value / examples, totals / examples
 
-    def _term(self, batch: Any) -> tuple[Term, str]:
-        terms = per_example(self.problem.objective(self.model, batch), batch)
-        _check_modes(self.model)
-        name = next(iter(terms)) if self.term is None else self.term
-        return differentiable(terms, name), name
+    def _graph(self, batch: Any, *, in_pieces: bool) -> Graph:
+        self.model.eval()  # an objective may have left it in another mode
+        outputs: list[Tensor] = []
+        hook = output_of(self.model, outputs)
+        try:
+            terms = per_example(self.problem.objective(self.model, batch), batch)
+        finally:
+            hook.remove()
+        if in_pieces:
+            check_piece(terms, size_of(batch))
+        self._name = next(iter(terms)) if self.term is None else self.term
+        term = differentiable(terms, self._name)
+        mean = term.mean() if isinstance(term, PerToken) else float64(term).mean()
+        return Graph(term, mean, outputs, list(self._named.values()), self._name)
+
+    def _refuse_another(self, mean: float, examples: int) -> None:
+        """Products are of one matrix only where nothing changes from pass to pass."""
+        first, count = self._seen or (mean, examples)
+        self._seen = (first, count)
+        rounding = _UNSTEADY * torch.finfo(self._base[0].dtype).eps * max(1.0, abs(first))
+        if examples != count or abs(mean - first) > rounding:
+            raise ValueError(
+                f"batches and objective must be the same at every pass. Got a mean of {first:.9g} over {count}, then "
+                f"{mean:.9g} over {examples}: take random augmentation out, or seed it anew in each pass."
+            )
 
     @torch.no_grad()
-    def _add(self, total: Tensor, found: Sequence[Tensor], weight: float) -> None:
-        start = 0
-        for tensor in found:
-            total[start : start + tensor.numel()].add_(tensor.reshape(-1).to(total.device), alpha=weight)
-            start += tensor.numel()
+    def _add(self, total: Tensor, found: Sequence[Tensor | None], weight: int) -> None:
+        for part, tensor in zip(total.split([p.numel() for p in self._base]), found, strict=True):
+            if tensor is not None:
+                part.add_(tensor.reshape(-1).to(part.device), alpha=weight)
 
     def _flat(self, tensors: Sequence[Tensor]) -> Tensor:
         return torch.cat([t.detach().reshape(-1).to(self.device, torch.float64) for t in tensors])
-
-
-@contextmanager
-def twice_attention() -> Iterator[None]:
-    """Attention by its formula: the fused kernels have no second derivative."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-def _chosen(model: nn.Module, parameters: Collection[str] | None) -> set[str]:
-    known = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    chosen = set(known) if parameters is None else set(parameters)
-    for name in chosen - known.keys():
-        raise ValueError(f"parameters must be names of the model's that require gradients. Got {name!r}.")
-    if not chosen:
-        raise ValueError("model must have parameters that require gradients. Got none: all are frozen.")
-    for name in chosen:
-        if known[name].is_complex():
-            raise ValueError(f"parameters must be real to have a curvature. Got {name!r} of {known[name].dtype}.")
-    return chosen
-
-
-def _check_norms(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-            raise ValueError(
-                f"batch norm must have running statistics, for the loss to be a mean over examples. Got {name!r} "
-                "without any, which norms by the batch: make it with track_running_stats=True."
-            )
-
-
-def _check_modes(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise ValueError(
-                f"batch norm must be in eval mode, for the loss to be a mean over examples. Got {name!r} in train "
-                "mode: the objective must leave the model in the mode that it comes in."
-            )
