@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from landscape import modules
 from landscape.batches import Reader, size_of
 from landscape.derivatives.copies import chosen, copied, twice_attention
 from landscape.derivatives.kinds import KINDS, Graph, Kind, check_functions, output_of
@@ -19,6 +20,10 @@ from landscape.problem import PerToken, Problem, check_piece, differentiable, fl
 
 _UNSTEADY = 1e4
 """So many times the rounding of the weights' precision, means of two passes differ by more than their sums' order."""
+
+
+class NotFinite(ValueError):
+    """The term, or a derivative of it, is not finite where the copy stands."""
 
 
 class Slope(NamedTuple):
@@ -33,6 +38,7 @@ class Derivatives:
 
     A vector ``[D]`` holds the parameters one after the other, see `split`. Sums over batches are in float64, and no
     graph outlives its batch: memory does not grow with their number. A private copy of the model is worked on.
+    ``products`` counts those made so far; ``examples`` says what the mean is over, once a pass was made.
 
     Args:
         problem: Model, objective and data. Parameters that do not require gradients are left out.
@@ -66,7 +72,7 @@ class Derivatives:
         if differences and kind != "hessian":
             raise ValueError(f"differences=True goes with kind='hessian'. Got {kind!r}.")
         self.problem, self.term, self.kind, self.differences = problem, term, kind, differences
-        self.products = 0
+        self.products = self.examples = 0
         self._dtype = torch.float64 if precision == "float64" else None
         self._max_batch: int | None = None
         self._largest = 0
@@ -113,12 +119,20 @@ class Derivatives:
         """Go to the problem's weights plus an offset ``[D]``; without one, back to them."""
         self._go_to(self._base, offset)
 
+    @torch.no_grad()
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give the copy these parameters and buffers, by name; `move` brings back those of ``names`` only."""
+        own = modules.state(self.model)
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+        self._seen = None
+
     def slope(self) -> Slope:
         """Mean and gradient where the copy stands: one forward and one backward pass over the data.
 
         Raises:
-            ValueError: The term is missing, not of shape ``[N]``, has no gradient, or is not finite (the batch is
-                named).
+            ValueError: The term is missing, not of shape ``[N]``, has no gradient, is not finite (`NotFinite`, with the
+                batch), or another one than in the pass before.
             RuntimeError: The device has no memory for a single example.
         """
 
@@ -225,7 +239,7 @@ class Derivatives:
                     del graph  # before the next batch's is built
                     examples += size
                     if not (math.isfinite(value) and totals.isfinite().all()):
-                        raise ValueError(
+                        raise NotFinite(
                             f"term {self._name!r} and its derivatives must be finite. Got one that is not, in batch "
                             f"{number}."
                         )
@@ -233,6 +247,7 @@ class Derivatives:
             self._largest = reader.largest
         if not examples:
             raise ValueError("the terms must have at least one example. Got none: are all batches empty?")
+        self.examples = examples
         self._refuse_another(value / examples, examples)
         return value / examples, totals / examples
 

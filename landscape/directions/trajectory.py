@@ -81,7 +81,7 @@ class _Run:
 
     def difference(self, number: int) -> Tensor:
         what = f"checkpoint {number}"
-        there = read(self.model, _loaded(self.checkpoints[number], what), what, self.moved)
+        there = read(self.model, loaded(self.checkpoints[number], what), what, self.moved)
         return torch.cat([_real(modules.wide(there[name]) - p).reshape(-1) for name, p in self._origin.items()])
 
     def tensors(self, vector: Tensor) -> dict[str, Tensor]:
@@ -98,7 +98,12 @@ def _real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
-def _loaded(checkpoint: Checkpoint, what: str) -> modules.Weights:
+def loaded(checkpoint: Checkpoint, what: str) -> modules.Weights:
+    """A checkpoint as a network or state dict; ``what`` errors call it.
+
+    Raises:
+        FileNotFoundError, ValueError: Its file is not there, or holds no state dict.
+    """
     if isinstance(checkpoint, (str, os.PathLike)):
         return _from_file(Path(checkpoint), what)
     if isinstance(checkpoint, (nn.Module, Mapping)) or not callable(checkpoint):

@@ -182,7 +182,7 @@ def _search(
     check(tolerance, max_products, seed, k)
     before = derivatives.products
     with bar(None, label, "product") as progress:
-        ritz = find(derivatives, k, which, tolerance, max_products, seed, progress)
+        ritz = find(derivatives, k, which, tolerance, max_products, seed, count=progress.update)
         residuals = residuals_of(derivatives, ritz)
     if not ritz.converged:
         warnings.warn(

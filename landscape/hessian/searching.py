@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from landscape.derivatives import Derivatives
 from landscape.hessian.thick_restart import Ritz, Which, extreme, room, wanted
@@ -16,7 +16,6 @@ _AT_ONCE = 16
 """How many vectors share a pass where the whole matrix is made."""
 
 _FLOOR = 1e-3
-"""Below this share of the largest magnitude, the tolerance no longer shrinks with the value."""
 
 
 def find(
@@ -26,16 +25,27 @@ def find(
     tolerance: float,
     max_products: int,
     seed: int,
-    progress: tqdm[Any],
     *,
     floor: float = _FLOOR,
+    count: Callable[[int], object] = lambda products: None,
 ) -> Ritz:
-    """The ``k`` most wanted eigenpairs; by Lanczos, or of the whole matrix where that is no larger than its basis."""
+    """The ``k`` most wanted eigenpairs; by Lanczos, or of the whole matrix where that is no larger than its basis.
+
+    Args:
+        derivatives: Where its copy stands.
+        k: How many.
+        which: Which ones.
+        tolerance: Of the residual of each, as a share of its magnitude.
+        max_products: After which the search is given up.
+        seed: Of the random vector that it starts from.
+        floor: Share of the largest magnitude below which the tolerance no longer shrinks with the value.
+        count: Takes in how many products were just made.
+    """
     size, device = derivatives.size, derivatives.device
 
     def multiply(vectors: Tensor) -> Tensor:
         found = derivatives.multiply(vectors)
-        progress.update(len(vectors))
+        count(len(vectors))
         return found
 
     if size <= room(k):
