@@ -399,7 +399,7 @@ def rescaled(model: nn.Module, factors: Sequence[Tensor | float]) -> nn.Module:
     twin = copy.deepcopy(model)
     layers = [m for m in twin.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     with torch.no_grad():
-        for layer, after, factor in zip(layers, layers[1:], factors, strict=True):
+        for layer, after, factor in zip(layers[:-1], layers[1:], factors, strict=True):
             of_unit = torch.as_tensor(factor, dtype=layer.weight.dtype).expand(len(layer.weight))
             layer.weight *= of_unit.reshape(-1, *[1] * (layer.weight.ndim - 1))
             layer.bias *= of_unit

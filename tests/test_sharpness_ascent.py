@@ -117,6 +117,20 @@ def test_the_top_eigenvalue_is_that_of_the_dense_hessian_also_where_it_is_negati
         assert not found.at_least
 
 
+def test_the_trace_is_that_of_the_dense_hessian(device):
+    h, g = random_quadratic(8, 2, -1.0)
+    found = summary(problem(Quadratic(np.diag(np.diag(h)), g), device), measures=["trace"])["trace"]
+    assert [found.value, found.low, found.high] == pytest.approx([np.trace(h)] * 3, rel=1e-6)  # each probe is exact
+    found = summary(problem(Quadratic(h, g), device), measures=["trace"], seed=1)["trace"]
+    assert found.low < np.trace(h) < found.high
+    assert found.value == pytest.approx(found.samples.mean(), rel=1e-12)
+    with pytest.warns(UserWarning, match="trace"):
+        few = summary(
+            problem(Quadratic(h, g), device), measures=["trace"], settings=Settings(products=24, trace_error=1e-3)
+        )
+    assert "not to the 0.1 % that was wanted" in few["trace"].note
+
+
 def test_settings_are_what_the_numbers_are_taken_at():
     h, _ = random_quadratic(5, 0, 0.1)
     found = summary(

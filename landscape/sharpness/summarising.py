@@ -101,6 +101,7 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     found["adaptive"] = within(adversarial.adaptive, settings.rho_adaptive)
     found["keskar"] = within(adversarial.keskar, settings.epsilon)
     found["top-eigenvalue"] = lambda s: spectrum.top_eigenvalue(s.problem, s.term, settings.products, s.seed)
+    found["trace"] = lambda s: spectrum.trace(s.problem, s.term, settings.trace_error, settings.products, s.seed)
     if plane:
         found |= {f"area-{rise:g}": along(area.low_loss, rise) for rise in settings.rises}
     return found
