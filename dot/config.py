@@ -106,6 +106,10 @@ class Optimisation:
     """Look one step ahead, for each buffer."""
     shared_gradient: bool = _later(False)
     """kd-dot: each of the two buffers gets half the gradient of the summed losses, so that neither loss leads."""
+    sam: NotNegative = _later(0.0)  # noqa: RUF009
+    """ce and kd-sgd: radius rho of sharpness-aware minimisation (SAM), whose gradient is taken so far up the slope; 0
+    for none. Needs the extra ``sam``, and takes two passes a step.
+    """
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
@@ -202,7 +206,9 @@ class RunConfig:
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
-        return _uncacheable(self.compute, self.train.augment, self.losses)
+        return unascended((self.method,), self.train, "train") + _uncacheable(
+            self.compute, self.train.augment, self.losses
+        )
 
 
 @dataclass(frozen=True)
@@ -265,11 +271,13 @@ class StudyConfig:
 
     def faults(self) -> list[str]:
         """What is wrong between values, one sentence each."""
-        return [
+        faults = [
             f"{name} must be at least one, each once. Got {list(values)}."
             for name, values in (("methods", self.methods), ("seeds", self.seeds))
             if not values or len(set(values)) < len(values)
-        ] + _uncacheable(self.compute, self.student.train.augment, self.losses)
+        ]
+        faults += unascended(self.methods, self.student.train, "student.train")
+        return faults + _uncacheable(self.compute, self.student.train.augment, self.losses)
 
     def teacher_run(self) -> RunConfig:
         """The run that trains the teacher: cross-entropy alone, nothing recorded."""
@@ -307,6 +315,13 @@ class StudyConfig:
             record=self.record,
             compute=self.compute,
         )
+
+
+def unascended(methods: Sequence[str], use: Optimisation, where: str) -> list[str]:
+    """Why a training cannot be sharpness-aware, where it is to be."""
+    if use.sam and "kd-dot" in methods:
+        return [f"{where}.sam must be 0 with kd-dot, whose step is not SAM's. Got {use.sam}: use ce or kd-sgd."]
+    return []
 
 
 def _uncacheable(compute: Compute, augment: Augmentation, losses: Losses) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import tee
 from typing import Any, Protocol
@@ -240,19 +241,31 @@ class Trainer:
         place, recorder = self.place, self.recorder
         recorded = recorder is not None and recorder.wants(place.step)
         labels = self.data.train.labels[upload(batch.indices, self._device)]
-        student = self._observe(batch.inputs)
-        losses = {"ce": cross_entropy(student.logits, labels, reduction="sum") / batch.whole}
+        student, taught = self._observe(batch.inputs), None
         if self.teacher is not None and self.distillation is not None and (recorded or "kd" in self.strategy.needs):
             taught = self.teacher.of(batch.inputs, batch.indices, batch.views)
-            losses["kd"] = self.distillation(student, taught, labels).sum() / batch.whole
+        losses = self._losses(student, taught, labels, batch.whole)
         if recorder is not None and recorded:
             recorder.step(place.step, losses, self.strategy.optimizer)
-        norms = self.strategy.step(losses, self._share_of_distillation(epoch))
+
+        def again() -> dict[str, Tensor]:
+            torch.manual_seed(torch.initial_seed())  # the network draws what it has drawn before
+            with set_aside([self.model, *([] if self.distillation is None else [self.distillation])]):
+                return self._losses(self._observe(batch.inputs), taught, labels, batch.whole)
+
+        norms = self.strategy.step(losses, self._share_of_distillation(epoch), again)
         mine = {f"train/{name}": losses[name].detach() * batch.whole for name in self.strategy.needs}
         mine["train/accuracy"] = _right(student, labels)
         sums = dict(zip(mine, self.world.total(list(mine.values())), strict=True))
         unchecked.append(torch.stack([*sums.values(), norms["total"]]).sum())
         return sums | {f"grad_norm/{name}": norm for name, norm in norms.items()}
+
+    def _losses(self, student: Outputs, taught: Outputs | None, labels: Tensor, whole: int) -> dict[str, Tensor]:
+        """Means over a whole batch, of which this process has a part: the distillation loss where it was taught."""
+        losses = {"ce": cross_entropy(student.logits, labels, reduction="sum") / whole}
+        if taught is not None and self.distillation is not None:
+            losses["kd"] = self.distillation(student, taught, labels).sum() / whole
+        return losses
 
     def _numbers(self, steps: int) -> dict[str, dict[str, float]]:
         """Means of the epoch's sums, by kind: ``train`` over its images and ``grad_norm`` over its steps."""
@@ -329,6 +342,24 @@ def in_order(split: Part, indices: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 def channels_last(model: nn.Module) -> nn.Module:
     """The same model, its convolutions' weights laid out channels last: what convolutions are fastest with."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def set_aside(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """What modules do meanwhile to their buffers, such as batch norm's running statistics, is done to copies."""
+    kept = [
+        (part, name, buffer)
+        for module in modules
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    for part, name, buffer in kept:
+        setattr(part, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for part, name, buffer in kept:
+            setattr(part, name, buffer)
 
 
 def _add(sums: dict[str, Tensor], numbers: Mapping[str, Tensor]) -> None:

@@ -184,6 +184,8 @@ def test_wrong_types(table: str, line: str, expected: str, tmp_path: Path) -> No
         ("student.train", "gamma = 1.5", "student.train.gamma must be above 0 and at most 1. Got 1.5."),
         ("student.train", "warmup_epochs = -1", "student.train.warmup_epochs must be at least 0. Got -1."),
         ("student.train", "weight_decay = -0.1", "student.train.weight_decay must be at least 0. Got -0.1."),
+        ("student.train", "sam = -0.05", "student.train.sam must be at least 0. Got -0.05."),
+        ("student.train", "sam = 0.05", "student.train.sam must be 0 with kd-dot, whose step is not SAM's. Got 0.05"),
         ("student.train", "augment = { shift = -1 }", "student.train.augment.shift must be at least 0. Got -1."),
         (
             "student.train",
@@ -419,11 +421,12 @@ def test_a_field_of_a_later_version_leaves_the_digests_of_finished_runs(tmp_path
     for config in (study, study.student_run("kd-dot", 0)):
         before = dataclasses.asdict(config)
         for table in (before.get("train"), before.get("losses"), before.get("student", {}).get("train")):
-            for name in ("nesterov", "shared_gradient", "permute_teacher") if table else ():
+            for name in ("nesterov", "shared_gradient", "sam", "permute_teacher") if table else ():
                 table.pop(name, None)
         teacher = before.get("teacher")
         if isinstance(teacher, dict):
-            del teacher["train"]["nesterov"], teacher["train"]["shared_gradient"]
+            for name in ("nesterov", "shared_gradient", "sam"):
+                del teacher["train"][name]
         assert digest(config) == hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
 
 

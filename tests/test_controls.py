@@ -150,6 +150,7 @@ def test_shipped_controls_are_whole(shipped: str) -> None:
         ('baselines = ["sgd"]', 'baselines = ["sdg"]', "baselines must name arms. Got 'sdg'. Did you mean sgd?"),
         ('baselines = ["sgd"]', "baselines = []", "baselines must name at least one arm. Got none."),
         ('method = "kd-sgd"\n\n', 'method = "kd-sgd"\ntrain.delta = 0.1\n\n', "delta is read by kd-dot alone."),
+        ('method = "kd-dot"', 'method = "kd-dot"\ntrain.sam = 0.1', "arms.dot.train.sam must be 0 with kd-dot"),
         ('method = "kd-sgd"\nlosses', 'method = "kd-sdg"\nlosses', "Did you mean kd-sgd?"),
         ("[0.0, -0.05]", '["a"]', "factors.delta.values[0] must be a number. Got 'a'."),
         ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be at least one, each once."),

@@ -100,9 +100,10 @@ class Small(nn.Module):
 
 def small_job(method: str, distillation: str) -> RunConfig:
     layers = {"student_layers": ("conv",), "teacher_layers": ("conv",)} if distillation == "hint" else {}
+    name, _, sam = method.partition("+")
     return tiny.vary(
-        tiny.config(tiny.folder()).student_run(method, 0),
-        train={"batch_size": 45, "lr": 0.05, "milestones": (1,)},
+        tiny.config(tiny.folder()).student_run(name, 0),
+        train={"batch_size": 45, "lr": 0.05, "milestones": (1,), "sam": 0.1 if sam else 0.0},
         losses={"distillation": distillation, "warmup_epochs": 2} | layers,
         record={"every": 1, "heldout": 33},
     )
@@ -141,7 +142,14 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {path: leaf for key, item in pairs for path, leaf in flat(item, f"{name}/{key}").items()}
 
 
-SMALL = [("ce", "kd"), ("kd-sgd", "kd"), ("kd-dot", "kd"), ("kd-sgd", "hint"), ("kd-dot", "hint")]
+SMALL = [
+    ("ce", "kd"),
+    ("kd-sgd", "kd"),
+    ("kd-dot", "kd"),
+    ("kd-sgd", "hint"),
+    ("kd-dot", "hint"),
+    ("kd-sgd+sam", "hint"),
+]
 
 
 @pytest.fixture(scope="module")

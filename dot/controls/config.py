@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dot.config import Losses, Optimisation, RunConfig, StudyConfig, load_study
+from dot.config import Losses, Optimisation, RunConfig, StudyConfig, load_study, unascended
 from dot.rules import AboveZero, Method, Name, Seeds
 from dot.tables import build, load, refuse, suggest
 
@@ -214,6 +214,8 @@ def _resolve(study: StudyConfig, arm: Arm, where: str, faults: list[str]) -> Stu
     if arm.method == "ce" and arm.losses:
         faults.append(f"{where}losses are not read by ce, which has cross-entropy at weight 1. Got {arm.losses}.")
     losses = build(Losses, _merged(study.losses, arm.losses), f"{where}losses.", faults)
+    if train is not None:
+        faults += unascended((arm.method,), train, f"{where}train")
     if train is None or losses is None:
         return None
     return replace(study, student=replace(study.student, train=train), losses=losses)
