@@ -15,6 +15,7 @@ from torch import nn
 
 import landscape as ls
 from landscape import describing, store, wholeness
+from landscape.provenance import stamp
 from landscape.sharpness import Flatness, Measure, Settings, summary
 from landscape.sharpness.measure import Definition
 
@@ -148,6 +149,9 @@ def test_errors_say_what_is_wrong(problem, plane):
         summary(problem, term="mse")
     with pytest.raises(ValueError, match=r"measures must be some of .*sam.*Got 'flatness'"):
         summary(problem, measures=["flatness"])
+    nowhere = ls.Problem(problem.model, lambda m, b: {"ce": objective(m, b)["ce"] * torch.nan}, problem.batches)
+    with pytest.raises(ValueError, match="must be finite"):  # every one is left out
+        summary(nowhere)
     with pytest.raises(KeyError, match=r"one of sam\. Got 'trace'\."):
         summary(problem, measures=["sam"])["trace"]
     with pytest.raises(ValueError, match=r"share must be between 0 and 1\. Got 2"):
@@ -161,7 +165,8 @@ SAM = Definition("sam", "SAM sharpness at 0.05", "largest rise", "Foret et al. 2
 def made() -> Flatness:
     width = Measure(WIDTH, 1.5, 1.0, math.inf, np.array([1.0, 1.5, math.inf]), "median", 1, "1 of 3 lines end before")
     sam = Measure(SAM, 0.25, math.nan, math.nan, np.array([0.25]), at_least=True)
-    return Flatness((width, sam), {"term": "ce", "split": "test", "left_out": {"trace": "no such thing"}})
+    made_by = stamp(torch.device("cpu")) | {"seed": 0, "checkpoint_sha256": "0" * 64, "settings": {"rho": 0.05}}
+    return Flatness((width, sam), made_by | {"term": "ce", "split": "test", "left_out": {"trace": "no such thing"}})
 
 
 def test_the_table_is_aligned():
@@ -215,6 +220,14 @@ def test_a_number_that_is_not_what_its_samples_tell_is_a_fault(name, value, said
     with h5py.File(path, "r+") as file:
         file["measures/width-1"].attrs[name] = value
     assert said in "\n".join(wholeness.faults(path))
+
+
+def test_a_file_without_its_provenance_is_a_fault(tmp_path):
+    path = tmp_path / "flatness.h5"
+    made().save(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["checkpoint_sha256"]
+    assert wholeness.faults(path) == ["attribute checkpoint_sha256 is missing."]
 
 
 def test_a_file_of_another_kind_is_refused_by_its_kind(problem, plane, tmp_path):

@@ -14,6 +14,8 @@ from landscape.sharpness.measure import Definition, Measure
 _OWN = ("value", "low", "high", "center", "censored", "note", "at_least")
 """Of a measure, beside its definition and its samples."""
 
+_ATTRIBUTES = ("created_at", "command", "versions", "seed", "checkpoint_sha256", "split", "term", "settings")
+
 
 def write(file: h5py.File, flatness: Flatness) -> None:
     """Into a file, without its attributes."""
@@ -40,9 +42,10 @@ def _measure(group: h5py.Group) -> Measure:
 def faults(flatness: Flatness) -> list[str]:
     """What is wrong with flatness numbers, a sentence each; nothing where they are whole.
 
-    That each lies in its interval, is the centre of its samples, and counts those that are inf.
+    That their provenance is there; that each lies in its interval, is the centre of its samples, and counts those that
+    are inf.
     """
-    wrong = []
+    wrong = [f"attribute {name} is missing." for name in _ATTRIBUTES if name not in flatness.attrs]
     for measure in flatness:
         if measure.low > measure.value or measure.value > measure.high:
             wrong.append(f"{measure.key} must lie in its interval. Got {measure}.")

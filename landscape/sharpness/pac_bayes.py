@@ -19,7 +19,8 @@ from landscape.sharpness.measure import Definition, Measure
 from landscape.sharpness.noise import rises
 from landscape.surface import evaluate
 
-_DOUBLINGS = 30
+_DOUBLINGS = 20
+"""In either direction, after which the search ends without a root."""
 _PRECISION = 1e-4
 """Of the noise, relative; far below its interval."""
 _NEAR = 0.05

@@ -54,7 +54,7 @@ def summary(
 
     Raises:
         ValueError: The surface is of other weights than the problem's, the objective has no such term, a name is none
-            of a measure, or a measure that is named cannot be had.
+            of a measure, or a measure that is named (or every one) cannot be had.
         RuntimeError: The device has no memory for a single example.
     """
     if surface is not None and surface.attrs.get("checkpoint_sha256") != digest_model(problem.model):
@@ -62,13 +62,14 @@ def summary(
     known = recipes(settings, plane=surface is not None and surface.y is not None)
     chosen = _chosen(measures, known)
     source = Source(problem, _term(problem, term), settings, seed, n_directions, surface)
-    found, left_out = [], {}
+    found: list[Measure] = []
+    left_out: dict[str, str] = {}
     with bar(len(chosen), "flatness", "measure") as progress:
         for key in chosen:
             try:
                 found.append(known[key](source))
             except ValueError as error:
-                if measures is not None:
+                if measures is not None or len(left_out) + 1 == len(chosen):
                     raise
                 left_out[key] = str(error)
             progress.update()
@@ -110,7 +111,7 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
 def _chosen(measures: Collection[str] | None, known: Mapping[str, Recipe]) -> list[str]:
     if measures is None:
         return list(known)
-    wanted = [measures] if isinstance(measures, str) else list(measures)
+    wanted = [measures] if isinstance(measures, str) else list(dict.fromkeys(measures))
     for key in wanted:
         if key not in known:
             raise ValueError(f"measures must be some of {', '.join(known)}. Got {key!r}.")

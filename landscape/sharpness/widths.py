@@ -55,13 +55,14 @@ def width(surface: Surface, term: str, rise: float) -> Measure:
 
     A parabola runs through the two points of the grid before a crossing and the one after it: it crosses once between
     them, and is exact for a quadratic bowl, where a straight line always falls short. Where both differ by more than
-    2 % of the width (median over the directions), the grid is coarse for this basin, and the note says so.
+    2 % of the width (medians over the directions), the grid is coarse for this basin, and the note says so.
 
     Raises:
         ValueError, KeyError: As `basin_widths`.
     """
     found, straight = _widths(surface, term, rise, _parabolic), _widths(surface, term, rise, _linear)
-    apart = float(np.median(np.abs(found.width - straight.width) / found.width))
+    typical = float(np.median(found.width))  # 0 where the loss is not finite all around
+    apart = float(np.median(np.abs(found.width - straight.width))) / typical if typical else 0.0
     note = f"a coarse grid: straight lines give {apart:.0%} else" if apart > _COARSE else ""
     return centres.median(defined(surface, rise), found.width, found.censored, note)
 
