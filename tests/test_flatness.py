@@ -145,6 +145,9 @@ def test_errors_say_what_is_wrong(problem, plane):
     other = ls.Problem(network(), objective, problem.batches)
     with pytest.raises(ValueError, match=r"surface must be of the problem's weights\. Got one of others"):
         summary(other, surface=plane)
+    train = ls.Problem(problem.model, objective, problem.batches, "train")
+    with pytest.raises(ValueError, match=r"surface must be of the problem's data, 'train'\. Got one of 'held out'"):
+        summary(train, surface=plane)
     with pytest.raises(ValueError, match=r"term must be among those of the objective: ce, kd, wrong\. Got 'mse'"):
         summary(problem, term="mse")
     with pytest.raises(ValueError, match=r"measures must be some of .*sam.*Got 'flatness'"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from oracles import rescaled
@@ -9,6 +12,7 @@ from torch import nn
 
 import landscape as ls
 from landscape.sharpness import Flatness, Settings, summary
+from landscape.sharpness.summarising import recipes
 
 LAYERS = (3.0, 0.4)
 UNITS = (torch.linspace(0.4, 2.5, 8).double(), torch.linspace(2.0, 0.5, 7).double())
@@ -72,3 +76,10 @@ def test_directions_that_are_not_scaled_to_the_weights_claim_nothing():
     given = ls.directions.from_tensors(model, drawn.axes[0], normalize="filter", partial=True)
     line = ls.evaluate(problem, given, ls.Grid1D(x=(-1, 1, 5)))
     assert summary(problem, line, measures=["curvature"])["curvature"].what.invariant == "none"
+
+
+def test_the_table_of_the_docs_has_every_number_and_each_does_as_it_claims():
+    page = Path(__file__).parent.parent / "figures" / "flatness" / "invariance.json"
+    rows = json.loads(page.read_text())["measures"]
+    assert [row["key"] for row in rows] == list(recipes(Settings(), plane=True))
+    assert [row["found"] for row in rows] == [row["invariant"] for row in rows]

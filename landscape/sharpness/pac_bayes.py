@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from scipy import optimize
@@ -23,6 +24,8 @@ _DOUBLINGS = 20
 """In either direction, after which the search ends without a root."""
 _PRECISION = 1e-4
 """Of the noise, relative; far below its interval."""
+_FAR = 1e3
+"""Ratios of rises beyond this, or below its inverse, are not told apart; one that is not finite is that large."""
 _NEAR = 0.05
 """How far off, relative, the mean rise is taken for its slope."""
 
@@ -92,10 +95,13 @@ def bearable(what: Definition, rises_at: Callable[[float], Array], rise: float, 
         ValueError: The mean rise is above ``rise`` however small the noise, or not finite around the root.
     """
 
+    known = cache(rises_at)
+
     def above(log: float) -> float:
+        """Logarithm of the mean rise over ``rise``, within bounds: linear where the rise is a power of the size."""
         with np.errstate(invalid="ignore"):
-            found = float(rises_at(math.exp(log)).mean())
-        return found - rise if math.isfinite(found) else 1e3 * rise
+            found = float(known(math.exp(log)).mean()) / rise
+        return math.log(min(max(found, 1 / _FAR), _FAR)) if math.isfinite(found) else math.log(_FAR)
 
     low, high = _bracket(above, math.log(start))
     if math.isinf(high):
@@ -106,7 +112,7 @@ def bearable(what: Definition, rises_at: Callable[[float], Array], rise: float, 
             f"the loss must rise by less than {rise:g} under small noise. Got more at {math.exp(high):.2g}."
         )
     size = math.exp(optimize.brentq(above, low, high, xtol=_PRECISION))
-    here, less, more = (rises_at(size * factor) for factor in (1, 1 - _NEAR, 1 + _NEAR))
+    here, less, more = (known(size * factor) for factor in (1, 1 - _NEAR, 1 + _NEAR))
     slope = float((more - less).mean()) / (2 * _NEAR * size)
     if not (np.isfinite(here).all() and slope > 0 and math.isfinite(slope)):
         raise ValueError(f"the loss must be finite, and rise, around noise of {size:.3g}. Got one that does not.")

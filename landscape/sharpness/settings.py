@@ -35,8 +35,8 @@ class Settings:
     epsilon: float = 1e-3
     starts: int = 3
     steps: int = 20
-    trace_error: float = 0.05
-    products: int = 500
+    trace_error: float = 0.1
+    products: int = 200
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

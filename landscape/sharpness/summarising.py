@@ -35,7 +35,9 @@ def summary(
 ) -> Flatness:
     """Flatness numbers of a problem's minimum, each with its error, its definition and its paper.
 
-    The minimum need not be exact: noise of both signs is free of the slope that is left.
+    The minimum need not be exact: noise of both signs is free of the slope that is left. All of them, as they are set,
+    take about 1,400 passes over the data, 800 of them for the lines, 200 gradients, and up to 400 products with the
+    Hessian. Each is of these data: its interval is over directions, draws or probes.
 
     Args:
         problem: Model, objective and data, of training or of test, of any term.
@@ -53,12 +55,12 @@ def summary(
         The numbers, as a table: iterate over it, print it, or take one by its short name.
 
     Raises:
-        ValueError: The surface is of other weights than the problem's, the objective has no such term, a name is none
+        ValueError: The surface is of other weights or another split than the problem's, the objective has no such term, a name is none
             of a measure, or a measure that is named (or every one) cannot be had.
         RuntimeError: The device has no memory for a single example.
     """
-    if surface is not None and surface.attrs.get("checkpoint_sha256") != digest_model(problem.model):
-        raise ValueError("surface must be of the problem's weights. Got one of others: measure it again.")
+    if surface is not None:
+        _refuse_another(surface, problem)
     known = recipes(settings, plane=surface is not None and surface.y is not None)
     chosen = _chosen(measures, known)
     source = Source(problem, _term(problem, term), settings, seed, n_directions, surface)
@@ -106,6 +108,16 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     if plane:
         found |= {f"area-{rise:g}": along(area.low_loss, rise) for rise in settings.rises}
     return found
+
+
+def _refuse_another(surface: Surface, problem: Problem) -> None:
+    if surface.attrs.get("checkpoint_sha256") != digest_model(problem.model):
+        raise ValueError("surface must be of the problem's weights. Got one of others: measure it again.")
+    if surface.attrs.get("split", problem.split) != problem.split:
+        raise ValueError(
+            f"surface must be of the problem's data, {problem.split!r}. Got one of {surface.attrs['split']!r}: measure it "
+            "again."
+        )
 
 
 def _chosen(measures: Collection[str] | None, known: Mapping[str, Recipe]) -> list[str]:
