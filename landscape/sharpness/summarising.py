@@ -55,8 +55,8 @@ def summary(
         The numbers, as a table: iterate over it, print it, or take one by its short name.
 
     Raises:
-        ValueError: The surface is of other weights or another split than the problem's, the objective has no such term, a name is none
-            of a measure, or a measure that is named (or every one) cannot be had.
+        ValueError: The surface is of other weights or another split than the problem's, the objective has no such term,
+            a name is none of a measure, or a measure that is named (or every one) cannot be had.
         RuntimeError: The device has no memory for a single example.
     """
     if surface is not None:
@@ -115,8 +115,8 @@ def _refuse_another(surface: Surface, problem: Problem) -> None:
         raise ValueError("surface must be of the problem's weights. Got one of others: measure it again.")
     if surface.attrs.get("split", problem.split) != problem.split:
         raise ValueError(
-            f"surface must be of the problem's data, {problem.split!r}. Got one of {surface.attrs['split']!r}: measure it "
-            "again."
+            f"surface must be of the problem's data, {problem.split!r}. Got one of {surface.attrs['split']!r}: measure "
+            "it again."
         )
 
 
