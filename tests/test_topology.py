@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch import nn
 
 import landscape as ls
 from landscape.results import DONE, NOT_FINITE, PENDING, Sampled, Surface
@@ -192,6 +194,35 @@ def test_a_flat_field_of_pure_noise_has_no_minimum_above_it_in_95_of_100_surface
 def test_without_a_standard_error_nothing_is_shown_for_other_examples() -> None:
     basin = persistence(surface(two_wells(3.0), sem=math.nan), "ce").basins[1]
     assert (basin.above_noise, basin.above_noise_like) == (True, False)
+
+
+class _Wells(nn.Module):
+    """Two wells along ``w``, tilted by each example in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
+
+    def forward(self, tilt):
+        """``(w^2 - 1)^2 + tilt w`` for each example."""
+        return ((self.w**2 - 1) ** 2 + tilt * self.w).reshape(-1)
+
+
+def test_the_bound_on_a_measured_surface_is_one_on_the_difference_example_by_example(device) -> None:
+    tilt = 0.3 + torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    problem = ls.Problem(_Wells().to(device), lambda model, batch: {"ce": model(batch)}, list(tilt.split(20)))
+    one = ls.directions.random(problem.model, n=1, normalize="none", ignore="none", seed=0)
+    length = float(one.axes[0]["w"])
+    x = np.linspace(-2, 2, 17)
+    (lower, higher) = persistence(ls.evaluate(problem, one, ls.Grid1D(x=(-2, 2, 17))), "ce")
+
+    each = (np.square(np.square(length * x) - 1) + tilt.numpy()[:, None] * length * x).T
+    assert {lower.cell, higher.cell} == {cell for cell, _ in merged(each.mean(1))}
+    difference = each[higher.saddle] - each[higher.cell]
+    assert higher.persistence == pytest.approx(difference.mean())
+    assert higher.error_like >= wide(17) * difference.std(ddof=1) / math.sqrt(50)
+    alone = (each[higher.saddle].std(ddof=1) + each[higher.cell].std(ddof=1)) / math.sqrt(50)
+    assert higher.error_like == pytest.approx(wide(17) * alone, rel=1e-3)
 
 
 # --- unhappy paths ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special, stats
 from torch import nn
 from torch.nn import functional as F
@@ -88,6 +90,21 @@ def test_which_one_is_flatter_is_the_definitions_to_say(what, higher, lower) -> 
     one, twice = group(1.0, 1.1, 1.2, 1.0, what=what), group(2.0, 2.3, 2.4, 1.9, what=what)
     assert only(compare({"one": one, "twice": twice})).outcome == higher
     assert only(compare({"twice": twice, "one": one})).outcome == lower
+
+
+numbers = st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=2, max_size=6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(numbers, st.floats(0.1, 10))
+def test_the_order_of_the_groups_and_the_unit_of_the_measure_change_no_verdict(rows, unit) -> None:
+    a, b = np.array(rows).T
+    found = only(compare({"a": group(*a), "b": group(*b)}))
+    back = only(compare({"b": group(*b), "a": group(*a)}))
+    scaled = only(compare({"a": group(*unit * a), "b": group(*unit * b)}))
+    assert back.outcome == {"flatter": "sharper", "sharper": "flatter"}.get(found.outcome, found.outcome)
+    assert (back.value, back.low) == pytest.approx((1 / found.value, 1 / found.high), rel=1e-6)
+    assert (scaled.value, scaled.low, scaled.high) == pytest.approx((found.value, found.low, found.high), rel=1e-6)
 
 
 def test_every_two_groups_are_one_family() -> None:
@@ -319,6 +336,14 @@ def test_one_seed_is_compared_and_says_nothing_of_others() -> None:
     assert "KD and CE are not told apart with 1 seed: 0.5 times as large" in str(verdict)
     assert "One seed (CE, KD): its interval is over directions, and says nothing of other seeds." in verdict.notes
     assert (verdict["curv"].groups[0].low, verdict["curv"].groups[0].high) == (1.5, 2.5)  # as measured
+
+
+def test_one_value_of_several_seeds_has_no_interval() -> None:
+    """Its directions would make one that looks as if it were of the seeds."""
+    (a, _) = compare({"a": [*group(2.0, what=LARGE), beyond(3.0)], "b": group(1.0, 1.5, what=LARGE)})["width"].groups
+    assert (a.value, a.n) == (2.0, 1)
+    assert math.isnan(a.low)
+    assert math.isnan(a.high)
 
 
 def test_pairs_without_a_value_are_left_out_and_said() -> None:
