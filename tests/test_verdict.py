@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -479,6 +480,23 @@ def test_problems_are_measured_along_directions_that_a_pair_shares(device) -> No
     twice = {"CE": [groups["CE"][0]] * 2, "KD": [groups["KD"][0]] * 2}
     values = compare(twice, **options)["noise-0.25"].groups[0].values
     assert values[0] != values[1], "each position has directions of its own"
+
+
+def test_a_network_with_its_layers_rescaled_is_the_same_by_what_does_not_change(device) -> None:
+    """ReLU(5 x) and a last layer over 5 are the same function as before."""
+    plain = [problem(seed, 1.0, device) for seed in range(3)]
+    rescaled = []
+    for one in plain:
+        one.model[1] = nn.ReLU()
+        net = copy.deepcopy(one.model)
+        with torch.no_grad():
+            net[0].weight.mul_(5)
+            net[0].bias.mul_(5)
+            net[2].weight.div_(5)
+        rescaled.append(dataclasses.replace(one, model=net))
+    verdict = compare({"plain": plain, "rescaled": rescaled}, measures=["noise-0.25", "keskar"], n_directions=4)
+    assert verdict["noise-0.25"].differences[0].outcome == "same"
+    assert verdict["keskar"].differences[0].outcome != "same"
 
 
 def test_a_problem_and_what_was_measured_of_one_go_together(device) -> None:
