@@ -198,17 +198,22 @@ def check_piece(terms: Mapping[str, Term], size: int) -> None:
             )
 
 
+class NotReached(ValueError):
+    """A term has no gradient by the parameters in question."""
+
+
 def differentiable(terms: Mapping[str, Term], term: str) -> Term:
     """One of the objective's terms.
 
     Raises:
-        ValueError: It is not among them, or has no gradient.
+        ValueError: It is not among them.
+        NotReached: It has no gradient.
     """
     if term not in terms:
         raise ValueError(f"term must be among those of the objective: {', '.join(terms)}. Got {term!r}.")
     found = terms[term]
     if not (found.values if isinstance(found, PerToken) else found).requires_grad:
-        raise ValueError(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
+        raise NotReached(f"term {term!r} must be differentiable. Got one without a gradient (a count or an error?).")
     return found
 
 
@@ -216,10 +221,10 @@ def reached(gradients: Sequence[Tensor | None], term: str) -> None:
     """Refuse gradients none of which is there.
 
     Raises:
-        ValueError: With the term.
+        NotReached: With the term.
     """
     if all(g is None for g in gradients):
-        raise ValueError(
+        raise NotReached(
             f"term {term!r} must depend on the model's parameters. Got one that does not: does the objective use the "
             "model that it is given?"
         )

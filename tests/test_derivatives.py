@@ -265,6 +265,10 @@ def test_attention_has_a_curvature(network):
     expected = oracles.hessian_by_differences(model, _language, batches, "ce", vector.numpy())
     found = made.multiply(vector[None])[0].numpy()
     assert np.linalg.norm(found - expected) < 1e-6 * np.linalg.norm(expected)
+    top = ls.hessian.eigenpairs(problem, k=1)
+    along = made.join(top.vectors[0])
+    pushed = oracles.hessian_by_differences(model, _language, batches, "ce", along.numpy())
+    assert np.linalg.norm(pushed - top.values[0] * along.numpy()) == pytest.approx(top.residuals[0], rel=1e-2, abs=1e-7)
     for kind in ("gauss-newton", "empirical-fisher"):
         assert float(vector @ Derivatives(problem, kind=kind).multiply(vector[None])[0]) > 0
 
@@ -362,6 +366,10 @@ def _train_mode(model, batch):
     return found
 
 
+def _no_head(model, batch):
+    return {"z": model[:2](batch[0]).square().sum(1)}
+
+
 def _linear(model, batch):
     return {"z": model(batch[0]).sum(1)}
 
@@ -382,6 +390,7 @@ def _with_penalty(model, batch):
         (_elsewhere, {"differences": True}, r"term 'ce' must depend on the model's parameters"),
         (_not_finite, {}, r"term 'ce' and its derivatives must be finite\. Got one that is not, in batch 2"),
         (_not_finite, {"kind": "gauss-newton"}, r"must be finite\. Got one that is not, in batch 2"),
+        (_no_head, {"parameters": ["2.bias", "2.weight"]}, r"on the parameters 2\.weight, 2\.bias\. Got one without"),
         (_linear, {"parameters": ["2.weight"]}, r"term 'z' must be twice differentiable\. Got one whose gradient does"),
         (_linear, {"kind": "gauss-newton"}, r"term 'z' must be curved in the network's outputs\. Got one that is lin"),
         (

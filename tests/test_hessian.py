@@ -210,6 +210,18 @@ def test_blocks_are_those_of_the_dense_matrix(by):
         assert found[part].values[0] <= whole
 
 
+def test_a_layer_that_the_term_does_not_depend_on_has_no_block():
+    problem = small()
+    problem.model.unused = nn.Linear(2, 2)  # after the last layer of the forward pass below
+    of = ls.Problem(problem.model, lambda m, b: cross_entropy(m[:3], b), problem.batches)
+    assert list(ls.hessian.blocks(of)) == ["0", "2"]
+    with pytest.raises(ValueError, match=r"term must be among those of the objective: ce\. Got 'kd'"):
+        ls.hessian.blocks(of, "kd")
+    none = ls.Problem(problem.model, lambda m, b: {"ce": torch.ones(len(b[0]), requires_grad=True) * 2}, of.batches)
+    with pytest.raises(ValueError, match=r"term 'ce' must depend on the model's parameters"):
+        ls.hessian.blocks(none)
+
+
 # The operator
 
 

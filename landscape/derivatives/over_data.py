@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from landscape import modules
 from landscape.batches import Reader, size_of
 from landscape.derivatives.copies import chosen, copied, twice_attention
 from landscape.derivatives.kinds import KINDS, Graph, Kind, check_functions, output_of
+from landscape.derivatives.standing import Standing
 from landscape.isolation import preserve_rng
-from landscape.problem import PerToken, Problem, check_piece, differentiable, float64, per_example, reached
+from landscape.problem import NotReached, PerToken, Problem, check_piece, differentiable, float64, per_example, reached
 
 _UNSTEADY = 1e4
 """So many times the rounding of the weights' precision, means of two passes differ by more than their sums' order."""
@@ -33,7 +33,7 @@ class Slope(NamedTuple):
     gradient: Tensor
 
 
-class Derivatives:
+class Derivatives(Standing):
     """Mean, gradient and curvature products of one term over all the examples of a problem, in eval mode.
 
     A vector ``[D]`` holds the parameters one after the other, see `split`. Sums over batches are in float64, and no
@@ -74,58 +74,13 @@ class Derivatives:
         self.problem, self.term, self.kind, self.differences = problem, term, kind, differences
         self.products = self.examples = 0
         self._dtype = torch.float64 if precision == "float64" else None
+        self._given = parameters
         self._max_batch: int | None = None
         self._largest = 0
-        self._seen: tuple[float, int] | None = None
+        self._seen: tuple[int, float, int] | None = None
         names = chosen(problem.model, parameters)
         with torch.inference_mode(mode=False):
-            self.model = copied(problem, self._dtype)
-            for name, p in self.model.named_parameters():
-                p.requires_grad_(name in names)
-            self._named = {name: p for name, p in self.model.named_parameters() if name in names}
-            self._base = self._standing()
-
-    @property
-    def names(self) -> list[str]:
-        """Of the parameters, in the order of a vector."""
-        return list(self._named)
-
-    @property
-    def size(self) -> int:
-        """D, how many numbers a vector has."""
-        return sum(p.numel() for p in self._base)
-
-    @property
-    def device(self) -> torch.device:
-        """Of the vectors: the model's; the CPU for MPS, which has no float64."""
-        at = self.problem.device
-        return torch.device("cpu") if at.type == "mps" else at
-
-    def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """``{parameter name: tensor}`` of a vector ``[D]``, each in the parameter's shape."""
-        parts = vector.split([p.numel() for p in self._base])
-        return {name: part.reshape(p.shape) for part, (name, p) in zip(parts, self._named.items(), strict=True)}
-
-    def join(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The vector ``[D]`` of ``{parameter name: tensor}``, float64."""
-        return self._flat([tensors[name] for name in self._named])
-
-    def weights(self) -> Tensor:
-        """The problem's own weights ``[D]``, float64."""
-        return self._flat(self._base)
-
-    @torch.no_grad()
-    def move(self, offset: Tensor | None = None) -> None:
-        """Go to the problem's weights plus an offset ``[D]``; without one, back to them."""
-        self._go_to(self._base, offset)
-
-    @torch.no_grad()
-    def put(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give the copy these parameters and buffers, by name; `move` brings back those of ``names`` only."""
-        own = modules.state(self.model)
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
-        self._seen = None
+            super().__init__(copied(problem, self._dtype), names)
 
     def slope(self) -> Slope:
         """Mean and gradient where the copy stands: one forward and one backward pass over the data.
@@ -174,7 +129,7 @@ class Derivatives:
         length = float(vector.norm())
         if length == 0:
             return torch.zeros_like(vector)
-        standing, seen = self._standing(), self._seen
+        standing = self._standing()
         eps = torch.finfo(standing[0].dtype).eps
         step = eps ** (1 / 3) * max(1.0, float(self._flat(standing).norm())) / length
         try:
@@ -184,20 +139,7 @@ class Derivatives:
                 ends.append(self.slope().gradient)
         finally:
             self._go_to(standing)
-            self._seen = seen
         return (ends[0] - ends[1]) / (2 * step)
-
-    def _standing(self) -> list[Tensor]:
-        """A copy of the weights where the copy stands."""
-        return [p.detach().clone() for p in self._named.values()]
-
-    @torch.no_grad()
-    def _go_to(self, weights: Sequence[Tensor], offset: Tensor | None = None) -> None:
-        torch._foreach_copy_(list(self._named.values()), list(weights))
-        if offset is not None:
-            for p, part in zip(self._named.values(), self.split(offset).values(), strict=True):
-                p.add_(part.to(p))
-        self._seen = None
 
     def _over_batches(self, rows: int, of: Callable[[Graph, Tensor, int], None]) -> tuple[float, Tensor]:
         """Sum over the batches, each weighted by its examples; smaller ones where the memory does not do."""
@@ -262,14 +204,23 @@ class Derivatives:
         if in_pieces:
             check_piece(terms, size_of(batch))
         self._name = next(iter(terms)) if self.term is None else self.term
-        term = differentiable(terms, self._name)
+        try:
+            term = differentiable(terms, self._name)
+        except NotReached as error:
+            if self._given is None:
+                raise
+            raise NotReached(
+                f"term {self._name!r} must depend on the parameters {', '.join(self.names)}. Got one without a "
+                "gradient by them."
+            ) from error
         mean = term.mean() if isinstance(term, PerToken) else float64(term).mean()
         return Graph(term, mean, outputs, list(self._named.values()), self._name)
 
     def _refuse_another(self, mean: float, examples: int) -> None:
         """Products are of one matrix only where nothing changes from pass to pass."""
-        first, count = self._seen or (mean, examples)
-        self._seen = (first, count)
+        if self._seen is None or self._seen[0] != self._place:
+            self._seen = (self._place, mean, examples)
+        _, first, count = self._seen
         rounding = _UNSTEADY * torch.finfo(self._base[0].dtype).eps * max(1.0, abs(first))
         if examples != count or abs(mean - first) > rounding:
             raise ValueError(
@@ -282,6 +233,3 @@ class Derivatives:
         for part, tensor in zip(total.split([p.numel() for p in self._base]), found, strict=True):
             if tensor is not None:
                 part.add_(tensor.reshape(-1).to(part.device), alpha=weight)
-
-    def _flat(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.cat([t.detach().reshape(-1).to(self.device, torch.float64) for t in tensors])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from landscape.directions import Directions
 from landscape.directions.normalisation import Normalize, one_of
 from landscape.hessian.searching import check, find, residuals_of
 from landscape.hessian.thick_restart import Which
-from landscape.problem import Problem
+from landscape.problem import NotReached, Problem
 from landscape.progress import bar
 from landscape.results import Array
 
@@ -142,27 +143,29 @@ def blocks(
         seed: Likewise.
 
     Returns:
-        By the name of the part.
+        By the name of the part, without those that the term does not depend on.
 
     Raises:
         ValueError: As `eigenpairs`; or ``by`` is not one of those named.
     """
     every = Derivatives(problem, term, kind=kind, precision=precision, differences=differences)
+    every.slope()  # refused where the term cannot be differentiated at all
     parts: dict[str, list[str]] = {}
     for name, part in modules.units(every.names, by).items():
         parts.setdefault(part, []).append(name)
     found = {}
     for part, names in parts.items():
         block = Derivatives(problem, term, kind=kind, parameters=names, precision=precision, differences=differences)
-        found[part] = _search(
-            block,
-            min(k, block.size),
-            which,
-            tolerance=tolerance,
-            max_products=max_products,
-            seed=seed,
-            label=f"eigenpairs of {part}",
-        )
+        with suppress(NotReached):
+            found[part] = _search(
+                block,
+                min(k, block.size),
+                which,
+                tolerance=tolerance,
+                max_products=max_products,
+                seed=seed,
+                label=f"eigenpairs of {part}",
+            )
     return found
 
 
