@@ -98,12 +98,10 @@ def lines(problem: ls.Problem, run: Run, asked: Asked) -> tuple[Directions, ls.G
 
 
 def gap(run: Run, asked: Asked, device: torch.device) -> float:
-    """Mean of a term over the test images minus that over the training images, as many as are measured on."""
-    test, train = (
-        means(runs.problem(run.path, split, device, asked.images, asked.seed))[asked.term][0]
-        for split in ("test", "train")
-    )
-    return test - train
+    """Mean of a term over all test images minus that over the training images, as many as are measured on."""
+    test = means(runs.problem(run.path, "test", device))
+    train = means(runs.problem(run.path, "train", device, asked.images, asked.seed))
+    return test[asked.term][0] - train[asked.term][0]
 
 
 def kept(groups: Mapping[str, Sequence[Run]], asked: Asked) -> dict[str, list[Flatness]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -18,16 +17,23 @@ import pytest
 import tiny
 import torch
 from tiny import CPU, RECIPE
+from torch.nn import functional as F
 
-from dot import gallery, models, outcome, runs, study
+import landscape as ls
+from dot import flatness, gallery, models, outcome, runs, study
 from dot.cli import main
 from dot.config import METHODS, Paper, StudyConfig
+from dot.data.drawing import drawn as draw
+from dot.data.images import Split
+from dot.flatness import Asked
 from dot.outcome import COLUMNS, Outcome, Student
 from dot.runs import Run
 from dot.trainer import Trainer
 from landscape import store
 
-FIGURES = ("curves-ce", "curves-kd", "contours-ce", "contours-kd", "tradeoff", "cosine", "layers")
+FIGURES = (
+    "curves-ce", "curves-kd", "verdicts", "flatness", "contours-ce", "contours-kd", "tradeoff", "cosine", "layers",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -75,39 +81,25 @@ def test_all_the_files_are_there(config: StudyConfig) -> None:
             assert file["terms/ce"].shape == (3, 9)
             assert (file["status"][()] == 1).all()
         assert (folder / "runs" / job.name / "conflict.h5").exists()
+        with h5py.File(folder / "runs" / job.name / "flatness-train-ce.h5") as file:
+            assert file.attrs["schema"] == "dot-landscape/flatness"
 
 
-def test_all_students_are_measured_along_the_same_directions() -> None:
+def test_students_of_one_seed_are_measured_along_the_same_directions(config: StudyConfig) -> None:
     """The same draws, each scaled to the filters of its own weights: equal but for a factor a filter."""
-    drawn = []
-    for path in sorted((tiny.finished_study() / "runs").glob("*convnet4*/lines.h5")):
-        with h5py.File(path) as file:
-            drawn.append([file[f"directions/{i}/conv1.weight"][()].reshape(4, 9) for i in range(3)])
-    assert len(drawn) == 6
-    for other in drawn[1:]:
-        for a, b in zip(drawn[0], other, strict=True):
-            cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-            np.testing.assert_allclose(cosines, 1, atol=1e-5)
+    drawn: dict[int, list[np.ndarray]] = {}
+    for student in finished(config).students:
+        with h5py.File(tiny.finished_study() / "runs" / student.run / "lines.h5") as file:
+            found = np.concatenate([file[f"directions/{i}/conv1.weight"][()].reshape(4, 9) for i in range(3)])
+        drawn.setdefault(student.seed, []).append(found / np.linalg.norm(found, axis=1, keepdims=True))
+    assert {seed: len(of) for seed, of in drawn.items()} == {0: 3, 1: 3}
+    for first, *others in drawn.values():
+        for other in others:
+            np.testing.assert_allclose((first * other).sum(1), 1, atol=1e-5)
+    assert np.abs((drawn[0][0] * drawn[1][0]).sum(1)).min() < 0.9, "other seeds have directions of their own"
 
 
-def width(x: np.ndarray, values: np.ndarray, level: float) -> tuple[float, bool]:
-    """Of the interval around 0 in which a polyline stays below a level, and whether an end of it is not reached."""
-    total, cut = 0.0, False
-    for side in (1, -1):
-        place = 0.0
-        inside = [(s, v) for s, v in sorted(zip(side * x, values, strict=True)) if s >= 0]
-        for (s0, v0), (s1, v1) in itertools.pairwise(inside):
-            if v1 >= level:
-                place = s0 + (level - v0) / (v1 - v0) * (s1 - s0)
-                break
-            place = s1
-        else:
-            cut = True
-        total += place
-    return total, cut
-
-
-def recomputed(run: Path) -> tuple[dict[str, float], set[str]]:
+def recomputed(run: Path) -> dict[str, float]:
     """The numbers of a student from the files of its run, without the package's own code."""
     teacher = next(run.parent.glob("*resnet8*"))
     student, guide = (models.build(name, in_channels=1, num_classes=10).eval() for name in ("convnet4", "resnet8"))
@@ -117,33 +109,62 @@ def recomputed(run: Path) -> tuple[dict[str, float], set[str]]:
     found = tiny.numbers_of(student, guide, data, data.test, 4.0)
     found["accuracy"] *= 100
     found["accuracy_best"] = 100 * max(line["test"]["accuracy"] for line in tiny.metrics(run))
-    bounds = set()
-    with h5py.File(run / "lines.h5") as file:
-        x, lines, origin = file["x"][()], file["terms/ce"][()], float(file["origin/terms/ce"][()])
-        for rise in (0.1, 1.0):
-            widths = [width(x, line, origin + rise) for line in lines]
-            found[f"width_{rise:g}"] = statistics.fmean(w for w, _ in widths)
-            if any(cut for _, cut in widths):
-                bounds.add(f"width_{rise:g}")
-        near = np.abs(x) <= 0.25
-        found["curvature"] = statistics.fmean(2 * np.polyfit(x[near], line[near], 2)[0] for line in lines)
     with h5py.File(run / "conflict.h5") as file:
         found["cosine"] = statistics.fmean(file["cosine"][()])
         found["cosine_heldout"] = statistics.fmean(file["heldout/cosine"][()])
-    return found, bounds
+    return found
 
 
 def test_the_numbers_are_those_of_the_files(config: StudyConfig) -> None:
     found = finished(config)
     assert [(s.method, s.seed) for s in found.students] == [(m, s) for m in METHODS for s in (0, 1)]
     for student in found.students:
-        wanted, bounds = recomputed(tiny.finished_study() / "runs" / student.run)
+        wanted = recomputed(tiny.finished_study() / "runs" / student.run)
         assert student.run == config.student_run(student.method, student.seed).name
         assert student.numbers == pytest.approx(wanted, rel=1e-5)
         assert list(student.numbers) == list(COLUMNS)
-        assert set(student.lower_bounds) == bounds
     assert found.teacher.run == config.teacher_run().name
     assert found.seconds > 0
+
+
+def test_the_flatness_of_a_student_is_that_of_its_lines_and_the_verdict_that_of_its_pairs(config: StudyConfig) -> None:
+    found = finished(config)
+    rises: dict[str, list[float]] = {}
+    for student in found.students:
+        run = tiny.finished_study() / "runs" / student.run
+        with h5py.File(run / "lines.h5") as file:
+            x, lines, origin = file["x"][()], file["terms/ce"][()], float(file["origin/terms/ce"][()])
+        wanted = statistics.fmean(line[np.abs(x) == 0.25].mean() - origin for line in lines)
+        flat = ls.load(run / "flatness-train-ce.h5")
+        assert flat["noise-0.25"].value == pytest.approx(wanted, rel=1e-9)
+        rises.setdefault(METHODS[student.method], []).append(wanted)
+    heading, *rows = found.flatness
+    assert heading == (
+        "flatness", "CE", "KD+SGD", "KD+DOT", "KD+SGD against CE", "KD+DOT against CE", "KD+DOT against KD+SGD"
+    )  # fmt: skip
+    row = next(row for row in rows if row[0] == "expected sharpness at 0.25")
+    assert row[1:4] == tuple(f"{math.sqrt(a * b):.3g}" for a, b in rises.values())
+    said = "\n".join(found.verdict)
+    for (one, other), cell in zip((("KD+SGD", "CE"), ("KD+DOT", "CE"), ("KD+DOT", "KD+SGD")), row[4:], strict=True):
+        ratios = [a / b for a, b in zip(rises[one], rises[other], strict=True)]
+        size = f"{math.sqrt(ratios[0] * ratios[1]):.3g} ["
+        assert size in said
+        assert cell == "not told apart" or re.match(rf"(flatter|sharper) \(x {re.escape(size)}", cell)
+
+
+def test_the_gap_is_test_minus_training_loss(config: StudyConfig) -> None:
+    student = finished(config).students[0]
+    run = runs.open_run(tiny.finished_study() / "runs" / student.run)
+    data = tiny.digits(CPU)
+    network = run.network(data, CPU)
+    chosen = draw(len(data.train), 64, 0)
+
+    def loss(part: Split, which: torch.Tensor) -> float:
+        with torch.no_grad():
+            return float(F.cross_entropy(network(data.inputs(part.images[which])), part.labels[which]))
+
+    wanted = loss(data.test, torch.arange(len(data.test))) - loss(data.train, chosen)
+    assert ls.load(run.path / "flatness-train-ce.h5").attrs["gap"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_table_has_mean_and_deviation_over_seeds(config: StudyConfig) -> None:
@@ -155,16 +176,15 @@ def test_the_table_has_mean_and_deviation_over_seeds(config: StudyConfig) -> Non
         for method, cell in zip(METHODS, row[1:], strict=True):
             group = [student for student in found.students if student.method == method]
             a, b = (student.numbers[key] for student in group)
-            digits = 2 if key.startswith("accuracy") else 1 if key == "curvature" else 3
+            digits = 2 if key.startswith("accuracy") else 3
             mean, spread = (a + b) / 2, abs(a - b) / math.sqrt(2)
-            bound = "≥ " if any(key in student.lower_bounds for student in group) else ""
-            assert cell == f"{bound}{mean:.{digits}f} ± {spread:.{digits}f}"
+            assert cell == f"{mean:.{digits}f} ± {spread:.{digits}f}"
     assert rows[-1] == ["seeds (n)", "2", "2", "2"]
 
 
-def students(*accuracies: float, method: str = "ce", lower: tuple[str, ...] = ()) -> list[Student]:
+def students(*accuracies: float, method: str = "ce") -> list[Student]:
     return [
-        Student(method, seed, f"{method}-{seed}", dict.fromkeys(COLUMNS, value), lower if seed == 0 else ())
+        Student(method, seed, f"{method}-{seed}", dict.fromkeys(COLUMNS, value))
         for seed, value in enumerate(accuracies)
     ]
 
@@ -176,7 +196,6 @@ def test_cells_of_a_table() -> None:
     assert column(90.0, 91.0, 92.5)[1] == "91.17 ± 1.26"
     assert column(90.0, 91.0, 92.5)[-1] == "3"
     assert column(90.0)[1:4] == ["90.00", "90.00", "90.000"], "one seed has no deviation"
-    assert column(1.0, 2.0, lower=("width_1",))[5:7] == ["1.500 ± 0.707", "≥ 1.500 ± 0.707"]
     assert column(1.0, math.nan)[1] == "undefined"
     assert column(1.0, 2.0, method="kd-dot")[0] == "KD+DOT"
 
@@ -217,8 +236,12 @@ def test_the_report_has_the_table_the_figures_and_how_to_repeat_them(config: Stu
 def test_the_figures_of_the_report_are_those_of_the_folder() -> None:
     folder = tiny.finished_study()
     groups = gallery.by_method([runs.open_run(path) for path in sorted((folder / "runs").glob("*convnet4*"))])
-    assert {picture.name for picture in gallery.pictures(groups)} == {*FIGURES, "explore"}
-    assert all(picture.title and len(picture.meaning) > 60 for picture in gallery.pictures(groups))
+    verdict = flatness.verdict(groups, Asked())
+    assert verdict is not None
+    drawn = gallery.pictures(groups, verdict)
+    assert {picture.name for picture in drawn} == {*FIGURES, "explore"}
+    assert {picture.name for picture in drawn} - {p.name for p in gallery.pictures(groups)} == {"verdicts", "flatness"}
+    assert all(picture.title and len(picture.meaning) > 60 for picture in drawn)
     for path in (folder / "figures").glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
     for path in (folder / "figures").glob("*.pdf"):
@@ -336,6 +359,7 @@ def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pyt
         .replace("[0, 1]", "[7]")
         .replace("resnet8", "convnet4")
         .replace("every = 4", "every = 0")
+        .replace("images = 64\n", "")
     )
     config, folder = tiny.config(tmp_path, text), tmp_path / "new" / "study"
     with caplog.at_level(logging.INFO, logger="dot.study"):
@@ -354,13 +378,16 @@ def test_a_study_on_the_device(tmp_path: Path, device: torch.device, caplog: pyt
 
 def test_study_json_is_json() -> None:
     found = strict((tiny.finished_study() / "study.json").read_text())
-    assert {"config_sha256", "command", "versions", "machine", "seconds", "report", "teacher", "students"} == set(found)
+    assert set(found) == {
+        "config_sha256", "command", "versions", "machine", "seconds", "report", "teacher", "students", "flatness",
+        "verdict",
+    }  # fmt: skip
 
 
 def test_a_run_without_measurements_has_no_numbers(folder: Path) -> None:
     run: Run = runs.open_run(next((folder / "runs").glob("kd-dot-*")))
-    (run.path / "lines.h5").unlink()
-    with pytest.raises(FileNotFoundError, match=f"expected a file at {run.path}/lines.h5"):
+    run.conflict.unlink()
+    with pytest.raises(FileNotFoundError, match=f"expected a file at {run.conflict}"):
         study.numbers(run)
 
 

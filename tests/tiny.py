@@ -60,6 +60,7 @@ plane_points = 3
 plane_extent = 0.5
 line_points = 9
 directions = 3
+images = 64
 """
 CPU = torch.device("cpu")
 TIMES = ("seconds", "images_per_second")
