@@ -40,6 +40,9 @@ class Derivatives(Standing):
     graph outlives its batch: memory does not grow with their number. A private copy of the model is worked on.
     ``products`` counts those made so far; ``examples`` says what the mean is over, once a pass was made.
 
+    A ``torch.autograd.Function`` whose backward pass leaves the graph (through NumPy, say) without being marked as
+    ``once_differentiable`` may go unnoticed, its part of the curvature missing: use ``differences=True`` with such.
+
     Args:
         problem: Model, objective and data. Parameters that do not require gradients are left out.
         term: A differentiable term; the objective's first one by default.

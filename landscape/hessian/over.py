@@ -133,7 +133,8 @@ class _Work(NamedTuple):
     label: str
 
     def run(self) -> Surface:
-        found = self._found()
+        known = self._identity()
+        found = self._found(known)
         plan = Plan.new(self.problem.device, "rows") if found is None else Plan.of(found.attrs)
         if plan.device != self.problem.device.type:
             raise ValueError(
@@ -141,13 +142,13 @@ class _Work(NamedTuple):
                 f"{self.problem.device.type}: move it there, or write to another file."
             )
         with thread_count(plan.threads):
-            return self._fill(self._begun(found, plan))
+            return self._fill(self._begun(found, known, plan))
 
-    def _found(self) -> Surface | None:
+    def _found(self, known: dict[str, Any]) -> Surface | None:
         if self.out is None or not self.out.exists():
             return None
         found = store.load_surface(self.out)
-        identity.refuse_another(found, self._identity(), self.grid, str(self.out))
+        identity.refuse_another(found, known, self.grid, str(self.out))
         return found
 
     def _identity(self) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class _Work(NamedTuple):
             digest = Reader(self.problem.batches, self.problem.device).sha256()
         return known | {"data_sha256": digest, "bn_sample_sha256": ""} | self.options
 
-    def _begun(self, found: Surface | None, plan: Plan) -> Surface:
+    def _begun(self, found: Surface | None, known: dict[str, Any], plan: Plan) -> Surface:
         at_home = self.place.derivatives.slope()
         probe = {str(self.options["term"]): at_home.value}
         if found is not None:
@@ -168,8 +169,7 @@ class _Work(NamedTuple):
         terms = self._ends((0.0,) * len(self.directions)).terms
         n = self.place.derivatives.examples
         counted = {name: Moments(value, math.nan, 0.0, n, n, n) for name, (value, _) in terms.items()}
-        measured = self._identity() | {"probe": probe}
-        surface = allocate(self.problem.device, self.directions, self.grid, plan, counted, measured)
+        surface = allocate(self.problem.device, self.directions, self.grid, plan, counted, known | {"probe": probe})
         surface.origin = terms
         if self.out is not None:
             store.create_surface(self.out, surface)
