@@ -92,6 +92,13 @@ def test_each_start_is_a_lower_bound_and_one_start_goes_along_the_gradient():
     assert alone[0] == pytest.approx(g @ step + step @ h @ step / 2, rel=1e-12)
 
 
+def test_random_starts_spend_nothing_on_weights_that_stay_put():
+    h, _ = random_quadratic(6, 0, 0.1)
+    scale = torch.tensor([2.0, 0, 0, 0, 0, 0], dtype=torch.float64)
+    rises = highest(derivatives(Quadratic(h)), scale, 0.5, "l2", starts=3, steps=0, seed=1)
+    np.testing.assert_allclose(rises, h[0, 0] * (2 * 0.5) ** 2 / 2, rtol=1e-9)
+
+
 def test_the_copy_stands_where_it_stood_and_the_model_is_as_before():
     h, g = random_quadratic(6, 0, 0.1)
     model = Quadratic(h, g)
