@@ -25,6 +25,7 @@ import known_cases
 import numpy as np
 import torch
 from known_cases import BASELINE, Case, Member
+from make_controls import made_at
 from stamped import ROOT, stamped
 
 import landscape as ls
@@ -53,7 +54,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--measures", nargs="+", help="all by default")
     parser.add_argument("--images", type=int, default=0, help="so many training images, drawn; all by default")
-    parser.add_argument("--splits", type=int, default=200, help="of the baseline's seeds, for the rate of false alarms")
+    parser.add_argument(
+        "--splits", type=int, default=1000, help="of the baseline's seeds, for the rate of false alarms"
+    )
     use = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     plan, device = load_plan(use.recipe, use.changes), devices.pick(use.device)
@@ -67,7 +70,8 @@ def main() -> None:
     measured = {name: [flatness_of(folder, member, *options) for member in of] for name, of in members.items()}
     losses = {arm: [running.numbers(folder, member.run) for member in members[arm]] for arm in plan.arms}
     found = known(measured, losses, use.splits) | {"recipe": plan.controls.name, "note": plan.controls.note}
-    write(use.figure, stamped(device, found | {"images": use.images}))
+    found |= {"images": use.images, "runs_made_at": made_at(folder, list(plan.runs))}
+    write(use.figure, stamped(device, found))
 
 
 def names(plan: Plan) -> dict[str, dict[int, str]]:
