@@ -105,6 +105,36 @@ def recorded(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def product(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What a product with the Hessian costs, in gradients."""
+    case = found["results"]["product"]
+    rows = [("a product with the Hessian", "seconds", "to a gradient", "of processor time", "aim", "")]
+    rows.append(("(a gradient)", f"{case['seconds']['gradient']:.3f}", "", "", "", ""))
+    for way, name in (("alone", "alone"), ("together", f"each of {case['products_together']} that share a graph")):
+        of = case[way]
+        met = "met" if of["ratio"] <= of["goal"] else "missed"
+        processor = f"{of['ratio_of_processor_time']:.2f}" if "ratio_of_processor_time" in of else ""
+        rows.append((name, f"{case['seconds'][way]:.3f}", f"{of['ratio']:.2f}", processor, f"{of['goal']:.1f}", met))
+    return rows
+
+
+def hessian(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Products and seconds of each tool, and how far its result is from the reference."""
+    asked = found["results"]["asked"]
+    names = {
+        "eigenvalues": f"largest {asked['k']} eigenvalues to {asked['tolerance']:g}",
+        "trace": f"trace to {asked['rel_error']:.0%}",
+        "trace, hutch++": f"trace to {asked['rel_error']:.0%}, Hutch++",
+        "density": f"density, {asked['probes']} probes of {asked['steps']} steps",
+    }
+    rows = [("", "tool", "products", "seconds", "off by", "standard error")]
+    for row in found["results"]["tools"]:
+        error = "" if row["error"] is None else f"{abs(row['error'] / row['values'][0]):.1%}"
+        cost = (str(row["products"]), f"{row['seconds']:.0f}")
+        rows.append((names[row["what"]], row["tool"], *cost, f"{row['off']:.2%}", error))
+    return rows
+
+
 def aligned(rows: list[tuple[str, ...]]) -> str:
     """Rows as text, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -129,6 +159,8 @@ TABLES: dict[str, tuple[Callable[..., list[tuple[str, ...]]], tuple[str, ...]]] 
     "coverage": (coverage, ("coverage.json", "coverage-resnet.json")),
     "conflict": (conflict, ("bench-conflict-cpu.json",)),
     "recorded": (recorded, ("bench-conflict-cpu.json",)),
+    "product": (product, ("bench-hessian-cpu.json",)),
+    "hessian": (hessian, ("bench-hessian-cpu.json",)),
 }
 """How each table is made, and of which files."""
 

@@ -408,3 +408,17 @@ def rescaled(model: nn.Module, factors: Sequence[Tensor | float]) -> nn.Module:
             repeated = of_unit.repeat_interleave(inputs // len(of_unit))  # a channel is several inputs once flattened
             after.weight /= repeated.reshape(1, -1, *[1] * (after.weight.ndim - 2))
     return twin
+
+
+def dense_curvature(model: nn.Module, objective: Callable[..., Any], batches: Sequence[Any], term: str) -> np.ndarray:
+    """Hessian ``[D, D]`` of a term's mean over all examples, in float64: the gradient's, one entry after the other."""
+    module = copy.deepcopy(model).cpu().double().eval()
+    wanted = [p for p in module.parameters() if p.requires_grad]
+    values = torch.cat([objective(module, (x.cpu().double(), y.cpu()))[term] for x, y in batches])
+    gradients = torch.autograd.grad(values.sum() / len(values), wanted, create_graph=True)
+    rows = []
+    for entry in torch.cat([g.reshape(-1) for g in gradients]):
+        second = torch.autograd.grad(entry, wanted, retain_graph=True, allow_unused=True)
+        pairs = zip(second, wanted, strict=True)
+        rows.append(torch.cat([(torch.zeros_like(p) if s is None else s).reshape(-1) for s, p in pairs]))
+    return torch.stack(rows).numpy()

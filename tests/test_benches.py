@@ -81,6 +81,19 @@ def test_the_departure_from_sgd(tmp_path):
     assert (tmp_path / "d.png").stat().st_size > 5000
 
 
+def test_the_bench_of_curvature(tmp_path):
+    found = result("bench_hessian.py", "--small", out=tmp_path / "h.json")["results"]
+    assert all(found["product"][way]["ratio"] > 0 for way in ("alone", "together"))
+    ours = {row["what"]: row for row in found["tools"] if row["tool"] == "ours"}
+    assert ours.keys() == {"eigenvalues", "trace", "trace, hutch++", "density"}
+    assert ours["density"]["products"] == 2 * 4
+    assert ours["eigenvalues"]["off"] < found["asked"]["tolerance"]
+    for name in ("trace", "trace, hutch++"):
+        row = ours[name]
+        assert row["error"] <= found["asked"]["rel_error"] * abs(row["values"][0])
+        assert row["off"] < 5 * (found["asked"]["rel_error"] + found["reference"]["errors"]["trace"])
+
+
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))

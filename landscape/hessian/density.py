@@ -9,11 +9,13 @@ from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
+from scipy.integrate import trapezoid
 
 from landscape.derivatives import Derivatives, Kind
 from landscape.hessian.kept import Kept, identity_of, keeping, provenance
 from landscape.hessian.lanczos import Quadrature, Tridiagonal, lanczos, quadrature
-from landscape.hessian.probes import Curvature, Done, Supply, check_seed, rademacher, student
+from landscape.hessian.means import student
+from landscape.hessian.probes import Done, Matrix, Supply, check_seed, rademacher
 from landscape.hessian.spectrum import Density, Rules
 from landscape.problem import Problem
 from landscape.results import Array
@@ -88,7 +90,7 @@ def density(
 
 
 def density_of(
-    matrix: Curvature,
+    matrix: Matrix,
     kept: Kept,
     probes: int,
     steps: int,
@@ -124,7 +126,7 @@ def density_of(
         matrix.size,
         sum(len(walk.diagonal) for walk in walks),
         max(walk.overlap for walk in walks),
-        float(np.trapezoid(np.abs(mean - coarse.mean(0)), x)),
+        float(trapezoid(np.abs(mean - coarse.mean(0)), x)),
     )
 
 
@@ -165,7 +167,7 @@ def _axis(ends: tuple[float, float], width: float, points: int) -> Array:
 def _broadened(rule: Quadrature, x: Array, width: float) -> Array:
     """A Gaussian for each node, with an integral of 1 over ``x``."""
     curve = np.exp(-0.5 * ((x[:, None] - rule.nodes) / width) ** 2) @ rule.weights
-    return np.asarray(curve / np.trapezoid(curve, x))
+    return np.asarray(curve / trapezoid(curve, x))
 
 
 def _check(probes: int, steps: int, width: float | None, seed: int) -> None:

@@ -21,7 +21,8 @@ from landscape.files import claim
 from landscape.hdf5 import read_attrs, reading, write_attrs, write_new
 from landscape.hessian import probes
 from landscape.hessian.kept import identity_of, provenance, refuse_another
-from landscape.hessian.probes import LEAST, Curvature, blocks, next_count, rademacher, student, warn_unless_converged
+from landscape.hessian.means import student
+from landscape.hessian.probes import LEAST, Matrix, blocks, next_count, rademacher, warn_unless_converged
 from landscape.problem import Problem
 from landscape.progress import bar
 
@@ -100,7 +101,7 @@ def diagonal(
     return Diagonal(values, errors, sums.error, sums.n, converged, provenance(matrix, seed))
 
 
-def collect(matrix: Curvature, sums: Sums, *, rel_error: float, most: int, seed: int, label: str = "diagonal") -> bool:
+def collect(matrix: Matrix, sums: Sums, *, rel_error: float, most: int, seed: int, label: str = "diagonal") -> bool:
     """Take probes until the diagonal is known to ``rel_error``, and say whether it is."""
     goal = min(sums.goal or LEAST, most)
     with bar(goal, label, "product") as progress:
@@ -132,7 +133,7 @@ class Sums:
         ValueError: The file is of another measurement.
     """
 
-    def __init__(self, matrix: Curvature, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, matrix: Matrix, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
         self.mean, self._squares = torch.zeros(2, matrix.size, dtype=torch.float64, device=matrix.device)
         self.n = self.goal = 0
         self._path, self._identity = path, {"schema": SCHEMA, "schema_version": 1} | dict(identity or {})

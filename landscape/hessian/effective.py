@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from landscape.hessian.probes import Mean
+from landscape.hessian.means import Mean
 from landscape.hessian.spectrum import Density
 from landscape.results import Array
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from landscape.derivatives import Derivatives, Kind
 from landscape.hessian import probes
 from landscape.hessian.kept import Kept, identity_of, keeping, provenance
-from landscape.hessian.probes import Estimate, Supply, mean_of, warn_unless_converged
+from landscape.hessian.means import mean_of
+from landscape.hessian.probes import Estimate, Supply, warn_unless_converged
 from landscape.hessian.rows import Layers, Rows, squares
 from landscape.problem import Problem
 

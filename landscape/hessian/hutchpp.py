@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 
 from landscape.hessian.kept import Kept
-from landscape.hessian.probes import LEAST, Curvature, Estimate, Supply, blocks, mean_of, needed, rademacher
+from landscape.hessian.means import mean_of
+from landscape.hessian.probes import LEAST, Done, Estimate, Matrix, Supply, blocks, needed, rademacher
 from landscape.hessian.rows import Rows, totals
+from landscape.progress import bar
 from landscape.results import Array
 
 _FIRST = 8
 """Directions of the first subspace; each further step doubles it."""
+
+_NUMBERS = 2**28
+"""Of 8 bytes, that the directions, their products and those that are being added may take."""
 
 
 def hutchpp(source: Rows, kept: Kept, *, rel_error: float, most: int, label: str) -> Estimate:
@@ -24,8 +29,9 @@ def hutchpp(source: Rows, kept: Kept, *, rel_error: float, most: int, label: str
     tr H = tr(Q^T H Q) + tr((1 - Q Q^T) H (1 - Q Q^T)), with Q a basis of H S for random signs S. The first part is
     exact; the second is the mean over probes that are independent of S, and the error is theirs. Given the products H Q
     the second part of a probe g follows from g . H g without another product, so that probes are never wasted while Q
-    grows. Where the paper gives a third of a fixed budget to each of H S, H Q and the probes, Q is here doubled as long
-    as the probes that are still needed cost more than doubling it, and the last doubling saved what it cost.
+    grows. The paper gives a third of a fixed budget to each of H S, H Q and the probes. Here Q is doubled as long as
+    the probes that are still needed cost more than doubling it and the last doubling saved what it cost; where they
+    are more than ``most``, until a third of that is left to the probes. It ends at 2 GB of directions.
 
     Args:
         source: The matrix and its probes.
@@ -37,7 +43,9 @@ def hutchpp(source: Rows, kept: Kept, *, rel_error: float, most: int, label: str
     space = _Subspace(source)
     supply = Supply(source.take, kept, 3 * source.matrix.size, label)
     supply.fill(min(LEAST, most))
-    _grow(space, totals(np.array(supply.rows)), rel_error, most)
+    with bar(None, f"{label}, subspace", "product") as progress:
+        space.done = progress.update
+        _grow(space, totals(np.array(supply.rows)), rel_error, most)
 
     def samples(rows: Array) -> Array:
         return space.samples(totals(rows))
@@ -49,12 +57,17 @@ def hutchpp(source: Rows, kept: Kept, *, rel_error: float, most: int, label: str
 def _grow(space: _Subspace, whole: Array, rel_error: float, most: int) -> None:
     """Take directions as long as they cost fewer products than they save."""
     n, step, saved, cost = len(whole), _FIRST, math.inf, 0
-    need = min(needed(space.samples(whole), rel_error), most)
-    while need - n > 2 * step and n + space.products + 2 * step <= most and saved >= cost:
+    need = needed(space.samples(whole), rel_error)
+    while (
+        need - n > 2 * step
+        and space.memory(step) <= _NUMBERS
+        and space.products + 2 * step <= min(2 * most / 3, most - n)
+        and (saved >= cost or need > most)
+    ):
         before, cost = need, 2 * step
         if not space.grow(step):
             return
-        need = min(needed(space.samples(whole), rel_error), most)
+        need = needed(space.samples(whole), rel_error)
         saved, step = before - need, space.count
 
 
@@ -63,17 +76,22 @@ class _Subspace:
 
     def __init__(self, source: Rows) -> None:
         self._source, self._seed = source, source.seed
-        self._matrix: Curvature = source.matrix
+        self._matrix: Matrix = source.matrix
         self._basis = torch.zeros(0, source.matrix.size, dtype=torch.float64, device=source.matrix.device)
         self._images = self._basis
         self._drawn = 0
         self._rest: list[float] = []
         self.products = 0
+        self.done: Done = lambda _: None
 
     @property
     def count(self) -> int:
         """How many directions there are."""
         return len(self._basis)
+
+    def memory(self, more: int) -> int:
+        """Numbers that it takes to add so many directions."""
+        return (2 * self.count + 6 * more) * self._matrix.size
 
     def grow(self, count: int) -> bool:
         """Add directions from the images of ``count`` more random vectors; False where none are left."""
@@ -102,6 +120,7 @@ class _Subspace:
 
     def _multiply(self, vectors: Tensor) -> Tensor:
         self.products += len(vectors)
+        self.done(len(vectors))
         return self._matrix.multiply(vectors)
 
 

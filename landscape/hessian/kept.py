@@ -139,6 +139,8 @@ def keeping(out: str | os.PathLike[str] | None, identity: Mapping[str, Any] | No
             yield kept
         finally:
             kept.close()
+            if not kept.rows:  # what failed at once may be asked otherwise
+                log_path(path).unlink(missing_ok=True)
 
 
 def identity_of(out: object, derivatives: Derivatives, seed: int, **more: Any) -> dict[str, Any] | None:

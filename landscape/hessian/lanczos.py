@@ -17,6 +17,10 @@ _BREAKDOWN = 1e-10
 """A remainder this small, over the size of the matrix, is rounding: the start has no part in further directions."""
 
 
+_PASSES = 2
+"""Of making a direction orthogonal to the earlier ones: after one, rounding is left where the remainder is small."""
+
+
 class Tridiagonal(NamedTuple):
     """What the steps from one start give.
 
@@ -79,7 +83,7 @@ class _Walk:
         count = len(self._diagonal)
         known = self._basis[:count]
         rest = product
-        for _ in range(2):
+        for _ in range(_PASSES):
             rest = rest - known.T @ (known @ rest)
         length = float(rest.norm())
         size = max(max(map(abs, self._diagonal)), max(self._beside, default=0.0))

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from landscape.hessian.kept import Kept
+from landscape.hessian.means import skewness_of, student
 from landscape.progress import bar
 from landscape.results import Array
 
@@ -24,8 +25,8 @@ GROWTH = 1.5
 """Between two looks at the error the number of probes grows by this factor at most: few looks, few lucky ones."""
 
 SKEWED = 25.0
-"""Probes for each unit of squared skewness: with fewer, Student's interval of a skewed mean holds too little
-(Cochran, "Sampling Techniques", 3rd ed., 1977, section 2.15). A matrix with few large eigenvalues has skewed probes."""
+"""Probes for each unit of squared skewness: with fewer, the interval of a skewed mean holds too little (Cochran,
+"Sampling Techniques", 3rd ed., 1977, section 2.15). A matrix with few large eigenvalues has skewed probes."""
 
 _TOGETHER, _NUMBERS = 8, 2**26
 """How many products share a graph, and how many numbers (of 8 bytes) they may take."""
@@ -35,7 +36,7 @@ Done = Callable[[int], object]
 """Is told of products that are done."""
 
 
-class Curvature(Protocol):
+class Matrix(Protocol):
     """A symmetric matrix ``[D, D]`` by its products, such as `landscape.derivatives.Derivatives`."""
 
     @property
@@ -50,15 +51,6 @@ class Curvature(Protocol):
         """``[K, D]`` to ``[K, D]``, float64."""
 
 
-class Mean(NamedTuple):
-    """A mean over probes, its standard error, and Student's 95 % interval."""
-
-    value: float
-    sem: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A number of a matrix, estimated from random probes.
@@ -66,7 +58,7 @@ class Estimate:
     Attributes:
         value: The estimate.
         sem: Its standard error.
-        low: Lower end of its 95 % interval (Student's).
+        low: Lower end of its 95 % interval, see `landscape.hessian.means`.
         high: Upper end.
         products: How many products with the matrix it is made of.
         samples: The estimate of each probe, ``[n]``.
@@ -87,22 +79,7 @@ class Estimate:
         return self.sem / abs(self.value) if self.value else math.inf
 
 
-def mean_of(samples: Array) -> Mean:
-    """Of independent samples ``[n]``; the error is NaN below two."""
-    n, value = len(samples), float(np.mean(samples))
-    if n < 2:
-        return Mean(value, math.nan, math.nan, math.nan)
-    sem = float(np.std(samples, ddof=1)) / math.sqrt(n)
-    half = student(n) * sem
-    return Mean(value, sem, value - half, value + half)
-
-
-def student(n: int) -> float:
-    """Quantile of the 95 % interval of a mean of n samples."""
-    return float(stats.t.ppf(0.975, n - 1))
-
-
-def rademacher(curvature: Curvature, seed: int, numbers: Sequence[int], stream: int = 0) -> Tensor:
+def rademacher(curvature: Matrix, seed: int, numbers: Sequence[int], stream: int = 0) -> Tensor:
     """Probes of +1 and -1, ``[K, D]`` float64: the one of a number is the same in any block, on any device."""
     words = -(-curvature.size // 64)
     rows = [
@@ -138,7 +115,7 @@ def needed(samples: Array, rel_error: float) -> float:
     mean, n = float(np.mean(samples)), len(samples)
     target = rel_error * abs(mean) * stats.norm.ppf(0.975) / student(n)
     by_error = (deviation / target) ** 2 if target > 0 else math.inf
-    return max(LEAST, by_error, SKEWED * float(stats.skew(samples)) ** 2)
+    return max(LEAST, by_error, SKEWED * skewness_of(samples) ** 2)
 
 
 def next_count(n: int, need: float, most: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from landscape import modules
 from landscape.derivatives import Derivatives
-from landscape.hessian.probes import Curvature, Done, rademacher
+from landscape.hessian.probes import Done, Matrix, rademacher
 from landscape.results import Array
 
 
@@ -46,7 +46,7 @@ class Rows:
         seed: Of the probes.
     """
 
-    def __init__(self, matrix: Curvature, layers: Layers, seed: int) -> None:
+    def __init__(self, matrix: Matrix, layers: Layers, seed: int) -> None:
         self.matrix, self.layers, self.seed = matrix, layers, seed
 
     @property

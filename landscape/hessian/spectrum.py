@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from landscape.hessian.lanczos import Quadrature
-from landscape.hessian.probes import Mean, mean_of
+from landscape.hessian.means import Mean, mean_of
 from landscape.results import Array
 
 
@@ -22,9 +22,8 @@ class Rules(NamedTuple):
     @classmethod
     def of(cls, rules: Sequence[Quadrature], steps: int) -> Rules:
         """Of one length, filled up with nodes of no weight."""
-        nodes, weights = (np.zeros((len(rules), steps)) for _ in range(2))
-        for i, rule in enumerate(rules):
-            nodes[i, : len(rule.nodes)], weights[i, : len(rule.nodes)] = rule
+        nodes = np.stack([np.pad(rule.nodes, (0, steps - len(rule.nodes)), mode="edge") for rule in rules])
+        weights = np.stack([np.pad(rule.weights, (0, steps - len(rule.weights))) for rule in rules])
         return cls(nodes, weights)
 
     def mean(self, of: Callable[[Array], Array]) -> Mean:

@@ -11,7 +11,8 @@ from landscape.derivatives import Derivatives, Kind
 from landscape.hessian import probes
 from landscape.hessian.hutchpp import hutchpp
 from landscape.hessian.kept import Kept, identity_of, keeping, provenance
-from landscape.hessian.probes import Estimate, Mean, Supply, mean_of, warn_unless_converged
+from landscape.hessian.means import Mean, mean_of
+from landscape.hessian.probes import Estimate, Supply, warn_unless_converged
 from landscape.hessian.rows import Layers, Rows, totals
 from landscape.problem import Problem
 
