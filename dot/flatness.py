@@ -23,6 +23,13 @@ from landscape.sharpness.verdict import Difference
 
 log = logging.getLogger(__name__)
 
+LEGEND = (
+    "ratios within each seed and their 95 % interval,\nwhere a difference was found (level 0.05, corrected for the "
+    "pairs of groups, not for the number of measures);\nelse about how many more seeds would show a difference of the "
+    "size that was seen"
+)
+"""How to read `brief`."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -128,7 +135,10 @@ def verdict(groups: Mapping[str, Sequence[Run]], asked: Asked) -> Verdict | None
 
 
 def brief(found: Verdict) -> list[list[str]]:
-    """A verdict as a table for a terminal: a heading; for each measure the groups' values and how every two compare."""
+    """A verdict as a table for a terminal: a heading; for each measure the groups' values and how every two compare.
+
+    Where two are not told apart, with about how many more seeds a difference of the size that was seen would be.
+    """
     first = found.rows[0]
     head = ["flatness", *(group.name for group in first.groups)]
     head += [f"{d.one} against {d.other}" for d in first.differences]
@@ -142,8 +152,10 @@ def brief(found: Verdict) -> list[list[str]]:
 
 
 def _said(difference: Difference) -> str:
-    sign = "x " if difference.scale == "ratio" else ""
-    return f"{difference.outcome} ({sign}{difference.size})" if difference.found else difference.outcome
+    if difference.found:
+        return f"{difference.outcome} ({'x ' if difference.scale == 'ratio' else ''}{difference.size})"
+    more = difference.more_seeds
+    return difference.outcome if more is None else f"{difference.outcome} ({more} more seeds?)"
 
 
 def as_plain(found: Flatness) -> dict[str, Any]:

@@ -230,7 +230,20 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "surface": after_surface,
         "merge": after_merge,
         **dict.fromkeys(
-            ("conflict", "plot", "explore", "report", "export", "import", "info", "validate", "data", "doctor", "study")
+            (
+                "conflict",
+                "sharpness",
+                "plot",
+                "explore",
+                "report",
+                "export",
+                "import",
+                "info",
+                "validate",
+                "data",
+                "doctor",
+                "study",
+            )
         ),
     }
     assert set(order) == set(VERBS)
@@ -252,6 +265,7 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
     assert {
         "lines.h5",
         "conflict.h5",
+        "flatness/flatness.json",
         "contours.pdf",
         "contours.png",
         "layers.pdf",

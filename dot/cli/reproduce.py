@@ -62,8 +62,6 @@ def _flatness(found: Outcome) -> str:
     """The verdict, where there is more than one method."""
     if not found.flatness:
         return ""
-    return (
-        f"\n{outcome.as_text(found.flatness)}\n\n"
-        "of the task loss on the training images; ratios within each seed, where a difference was found (level 0.05,\n"
-        "corrected for the pairs of methods, not for the number of measures); else the methods are not told apart\n"
-    )
+    from dot import flatness
+
+    return f"\n{outcome.as_text(found.flatness)}\n\nof the task loss on the training images; {flatness.LEGEND}\n"

@@ -34,7 +34,7 @@ class Options(Common):
     problem: tuple[str, ...] = ()
     """Instead of runs: module:function, or name=module:function; several of one name are its seeds, in order."""
     output: Output = None
-    """A folder for flatness.json and the figures; nothing is written beside the runs' own files by default."""
+    """A folder for flatness.json, with all numbers and the verdict in words, and the figures."""
     term: str = "ce"
     """Which loss."""
     split: Literal["train", "test", ""] = ""
@@ -56,9 +56,13 @@ def run(options: Options) -> Reply:
         raise UsageError(f"expected run folders, or --problem module:function. Got {came}.")
     found = _of_runs(options) if options.runs else _of_problems(options)
     from dot import flatness
+    from dot.outcome import as_text
 
     verdict = flatness.compare(found)
-    text = str(verdict) if verdict is not None else "\n\n".join(str(one) for group in found.values() for one in group)
+    if verdict is None:
+        text = "\n\n".join(str(one) for group in found.values() for one in group)
+    else:
+        text = "\n".join([as_text(flatness.brief(verdict)), "", flatness.LEGEND, *verdict.notes])
     data: dict[str, Any] = {"flatness": {name: list(map(flatness.as_plain, group)) for name, group in found.items()}}
     data |= {} if verdict is None else {"verdict": asdict(verdict), "sentences": verdict.sentences()}
     if options.output is not None:
