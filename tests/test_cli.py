@@ -571,7 +571,7 @@ def test_info_on_a_run_under_way(here: Path, call: Any, monkeypatch: pytest.Monk
     assert (found["done"], found["epochs"]) == (False, "1 of 2")
     assert found["last epoch"]["epoch"] == 1
     assert strict(call(["info", root / job.name / "conflict.jsonl", "--json"]).out)["number"] == 4
-    assert_one_line(call(["report", root / job.name]), 1, "lines.h5")
+    assert_one_line(call(["report", root / job.name]), 1, "conflict.h5")
 
 
 def test_train_says_what_it_made(here: Path, call: Any) -> None:
