@@ -41,6 +41,8 @@ def main() -> None:
         shutil.copy(picture, target / picture.name)
     (target / "study.toml").write_text(to_toml(config))
     (target / "table.txt").write_text(outcome.as_text(outcome.table(found.students, config.paper)) + "\n")
+    if found.flatness:
+        (target / "flatness.txt").write_text(outcome.as_text(found.flatness) + "\n")
     fill_tables.main()
     (target / "study.json").write_text(found.to_json())
     manifest: dict[str, Any] = {

@@ -186,22 +186,28 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def table(found: Mapping[str, Any]) -> list[list[str]]:
-    """A heading with what is known, and a row for each measure."""
+    """A heading with what is known, and a row for each measure; intervals are in the JSON."""
     cases = found["cases"]
-    head = ["measure", *(f"{case['name']}: {case['expected']}" for case in cases)]
-    head += ["right", "wrong", "false alarms", "tau with the gap"]
-    rows = [head]
+    rows = [["measure", *(case["name"] for case in cases), "right", "false alarms", "tau"]]
+    rows.append(["", *(case["expected"] for case in cases), "", "", ""])
     for of in found["measures"].values():
         cells = [cell(of["cases"][case["name"]]) for case in cases]
-        counts = [f"{of['right']} of {len(cases)}", str(of["wrong"])]
-        rows.append([of["definition"]["name"], *cells, *counts, f"{of['false_alarms']:.1%}", of["tau"]["text"]])
+        ends = [f"{of['right']} of {len(cases)}", f"{of['false_alarms']:.1%}", tau(of["tau"])]
+        rows.append([of["definition"]["name"], *cells, *ends])
     return rows
 
 
 def cell(case: Mapping[str, Any]) -> str:
-    mark = {True: "right", False: "WRONG", None: "open"}[case["right"]]
-    size = case.get("size", "undefined")
-    return f"{mark}: {case['outcome']}" + ("" if size == "undefined" else f", {size}")
+    """Whether a case was seen right, and the size of the difference."""
+    mark = {True: "right", False: "WRONG", None: case["outcome"]}[case["right"]]
+    if "size" not in case or case["size"] == "undefined":
+        return mark
+    return f"{mark} {'x ' if case['scale'] == 'ratio' else ''}{case['value']:.3g}"
+
+
+def tau(of: Mapping[str, Any]) -> str:
+    """Kendall's tau with the gap; a star where its p is below 0.05."""
+    return "undefined" if np.isnan(of["tau"]) else f"{of['tau']:+.2f}{'*' if of['p'] < 0.05 else ''}"
 
 
 if __name__ == "__main__":
