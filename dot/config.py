@@ -224,6 +224,9 @@ class Measuring:
     images: Count = 0
     """So many training images, drawn with the seed; 0 for all."""
     seed: Count = 0
+    flatness: tuple[str, ...] = _later(())
+    """Short names of the flatness numbers, such as width-0.1; all by default. Those that are not read from the lines
+    cost about a thousand passes over the images, and hundreds of products with the Hessian, for each student."""
 
 
 @dataclass(frozen=True)

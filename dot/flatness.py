@@ -56,6 +56,18 @@ class Asked:
     measures: tuple[str, ...] = ()
 
 
+def check(asked: Asked) -> None:
+    """Refuse what is not known, before anything is trained or measured.
+
+    Raises:
+        ValueError: A name is none of a flatness number.
+    """
+    known = ls.sharpness.names()
+    for name in asked.measures:
+        if name not in known:
+            raise ValueError(f"measures must be some of {', '.join(known)}. Got {name!r}.")
+
+
 def kept_at(run: Run, asked: Asked) -> Path:
     """Where the flatness of a run is kept."""
     return run.path / f"flatness-{asked.split}-{asked.term}.h5"

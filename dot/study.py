@@ -48,12 +48,13 @@ def reproduce(
 
     Raises:
         OSError: The folder cannot be written.
-        ValueError: The folder, or a run folder in it, holds another configuration.
+        ValueError: The folder, or a run folder in it, holds another configuration, or a flatness number is not known.
         Diverged: A loss is not finite.
         KeyboardInterrupt: It was asked to stop, and has saved where it was.
     """
     if (found := outcome.finished(folder, config)) is not None:
         return found
+    flatness.check(asked(config.measure))
     if world.first:
         _claim(folder, config)
     world.wait()
@@ -153,6 +154,7 @@ def asked(use: Measuring) -> Asked:
         directions=use.directions,
         extent=use.line_extent,
         points=use.line_points,
+        measures=use.flatness,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CPU, metrics
 
-from dot import data, runs
+from dot import data, models, runs
 from dot.config import StudyConfig, load_study
 from dot.data import cifar, imagenet, tiny_imagenet
 
@@ -55,7 +55,7 @@ def test_a_row_has_the_papers_values(name: str) -> None:
     assert (study.paper.kd_sgd, study.paper.kd_dot) == (kd, dot)
     for part, parameters in ((study.teacher, teacher), (study.student, student)):
         with torch.device("meta"):
-            model = runs.models.build(part.model, num_classes=CLASSES[images])
+            model = models.build(part.model, num_classes=CLASSES[images])
         assert sum(p.numel() for p in model.parameters()) == parameters
 
 

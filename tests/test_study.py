@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import landscape as ls
 from dot import flatness, gallery, models, outcome, runs, study
 from dot.cli import main
-from dot.config import METHODS, Paper, StudyConfig
+from dot.config import METHODS, Paper, StudyConfig, load_study
 from dot.data.drawing import drawn as draw
 from dot.data.images import Split
 from dot.flatness import Asked
@@ -421,3 +421,20 @@ def test_a_study_under_way_keeps_its_folder(tmp_path: Path) -> None:
     study._claim(folder, config)
     with pytest.raises(ValueError, match=f"{folder} must hold the study 'tiny' of this recipe"):
         study.reproduce(other, folder, CPU)
+
+
+def test_a_flatness_number_that_is_not_known_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    text = RECIPE.replace("images = 64", 'images = 64\nflatness = ["width-0.1", "flat"]')
+    with pytest.raises(ValueError, match=r"measures must be some of width-0\.1, .*Got 'flat'"):
+        study.reproduce(tiny.config(tmp_path, text), tmp_path / "study", CPU)
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_flatness_of_a_recipe_is_what_it_names(tmp_path: Path) -> None:
+    for name in ("cifar10-small", "cifar100-vgg13-vgg8", "imagenet-resnet34-resnet18"):
+        use = load_study(name).measure
+        assert set(use.flatness) < set(ls.sharpness.names())
+        points = np.linspace(-use.line_extent, use.line_extent, use.line_points)
+        sizes = [float(key.partition("-")[2]) for key in use.flatness if key.startswith("noise-")]
+        assert all(np.isclose(points, size).any() for size in sizes), "noise is read off the points of the lines"
+    assert load_study("digits").measure.flatness == (), "all of them"

@@ -91,7 +91,6 @@ def _of_runs(options: Options) -> dict[str, list[Flatness]]:
     from dot import devices, flatness
     from dot.runs import open_run
 
-    device = devices.pick(options.device or "auto")
     asked = flatness.Asked(
         split=options.split or "train",
         term=options.term,
@@ -99,6 +98,8 @@ def _of_runs(options: Options) -> dict[str, list[Flatness]]:
         directions=options.directions,
         measures=options.measures,
     )
+    flatness.check(asked)
+    device = devices.pick(options.device or "auto")
     groups = flatness.by_setting([open_run(path) for path in options.runs])
     return {name: [flatness.measured(run, asked, device) for run in group] for name, group in groups.items()}
 

@@ -7,7 +7,7 @@ from landscape.sharpness.lines import lines
 from landscape.sharpness.measure import Definition, Measure
 from landscape.sharpness.ranking import Agreement, agreement
 from landscape.sharpness.settings import Settings
-from landscape.sharpness.summarising import summary
+from landscape.sharpness.summarising import names, summary
 from landscape.sharpness.topology import Basin, Topology, persistence
 from landscape.sharpness.verdict import Difference, Group, Row, Verdict
 from landscape.sharpness.widths import Widths, basin_widths
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "curvatures",
     "lines",
+    "names",
     "persistence",
     "summary",
 ]

@@ -78,6 +78,11 @@ def summary(
     return Flatness(tuple(found), _attrs(source, n_directions) | {"left_out": left_out})
 
 
+def names() -> tuple[str, ...]:
+    """Short names of all numbers that need no plane, at the default settings."""
+    return tuple(recipes(Settings(), plane=False))
+
+
 def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     """How each number is taken, by its short name.
 
