@@ -88,8 +88,8 @@ def finished(folder: Path, config: StudyConfig) -> Outcome | None:
     kept = {
         "teacher": _student(raw["teacher"]),
         "students": tuple(map(_student, raw["students"])),
-        "flatness": tuple(map(tuple, raw["flatness"])),
-        "verdict": tuple(raw["verdict"]),
+        "flatness": tuple(map(tuple, raw.get("flatness", ()))),  # a study of an earlier version has none
+        "verdict": tuple(raw.get("verdict", ())),
     }
     found = Outcome(**raw | kept)
     return found if (folder / found.report).exists() else None
@@ -105,7 +105,7 @@ def another_study(folder: Path, config: StudyConfig) -> ValueError:
 
 def _student(raw: dict[str, Any]) -> Student:
     numbers = {name: math.nan if value is None else value for name, value in raw["numbers"].items()}
-    return Student(**raw | {"numbers": numbers})
+    return Student(raw["method"], raw["seed"], raw["run"], numbers)
 
 
 def table(students: Sequence[Student], paper: Paper | None = None) -> list[list[str]]:

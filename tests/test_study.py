@@ -438,3 +438,17 @@ def test_the_flatness_of_a_recipe_is_what_it_names(tmp_path: Path) -> None:
         sizes = [float(key.partition("-")[2]) for key in use.flatness if key.startswith("noise-")]
         assert all(np.isclose(points, size).any() for size in sizes), "noise is read off the points of the lines"
     assert load_study("digits").measure.flatness == (), "all of them"
+
+
+def test_a_finished_study_of_an_earlier_version_is_left_as_it_is(folder: Path, config: StudyConfig) -> None:
+    """It had flatness among the numbers of a student, and no verdict."""
+    path = folder / "study.json"
+    old = json.loads(path.read_text())
+    del old["flatness"], old["verdict"]
+    for student in (old["teacher"], *old["students"]):
+        student["lower_bounds"] = ["width_1"]
+        student["numbers"]["width_1"] = 2.0
+    path.write_text(json.dumps(old))
+    found = study.reproduce(config, folder, CPU)
+    assert (found.flatness, found.verdict) == ((), ())
+    assert outcome.table(found.students) == outcome.table(finished(config).students)
