@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,12 +71,15 @@ def check(asked: Asked) -> None:
 
 
 def kept_at(run: Run, asked: Asked) -> Path:
-    """Where the flatness of a run is kept."""
-    return run.path / f"flatness-{asked.split}-{asked.term}.h5"
+    """Where the flatness of a run is kept: a file for all that is measured alike."""
+    alike = json.dumps(_way(asked), sort_keys=True)
+    return run.path / f"flatness-{asked.split}-{asked.term}-{hashlib.sha256(alike.encode()).hexdigest()[:8]}.h5"
 
 
-def measured(run: Run, asked: Asked, device: torch.device, out: Path | None = None) -> Flatness:
-    """The flatness of a trained run, from its file where it was measured alike, else measured now and kept.
+def measured(
+    run: Run, asked: Asked, device: torch.device, out: Path | None = None, *, must_keep: bool = True
+) -> Flatness:
+    """The flatness of a trained run: what its file has, and the rest measured now and kept.
 
     Runs of one seed share their directions, those of different seeds do not, so that the noise of directions is in the
     spread over seeds.
@@ -84,30 +89,56 @@ def measured(run: Run, asked: Asked, device: torch.device, out: Path | None = No
         asked: What is measured.
         device: To measure on.
         out: Surface file of the lines, made or gone on with; None keeps them in memory.
+        must_keep: Whether a file that cannot be written is an error, and not merely said.
 
     Returns:
         With the generalisation gap of the term, test minus training mean, as ``attrs["gap"]``.
 
     Raises:
         FileNotFoundError: The run is not finished, or its teacher is not there.
-        ValueError: See `dot.runs.problem` and `landscape.sharpness.summary`.
+        ValueError: See `check`, `dot.runs.problem` and `landscape.sharpness.summary`.
+        OSError: The file cannot be written.
     """
-    problem = runs.problem(run.path, asked.split, device, asked.images, asked.seed)
-    path, wanted = kept_at(run, asked), {"asked": _plain(asked), "checkpoint_sha256": digest_model(problem.model)}
-    if path.exists():
-        found = store.load_flatness(path)
-        if all(found.attrs.get(key) == value for key, value in wanted.items()):
-            return found
-    surface = ls.evaluate(problem, *lines(problem, run, asked), out=out, label=f"lines of {run.path.name}")
-    found = ls.sharpness.summary(
-        problem, surface, term=asked.term, measures=asked.measures or None, seed=asked.seed + run.config.seed
-    )
-    found = replace(found, attrs=found.attrs | wanted | {"gap": gap(run, asked, device)})
-    try:
-        found.save(path)
-    except OSError as error:
-        log.warning("%s It is not kept, and would be measured again.", error)
-    return found
+    check(asked)
+    problem, path = runs.problem(run.path, asked.split, device, asked.images, asked.seed), kept_at(run, asked)
+    before = store.load_flatness(path) if path.exists() else None
+    if before is not None and before.attrs["checkpoint_sha256"] != digest_model(problem.model):
+        before = None
+    found = _with_missing(before, problem, run, asked, device, out)
+    if found is not before:
+        try:
+            found.save(path)
+        except OSError as error:
+            if must_keep:
+                raise
+            log.warning("%s It is not kept, and would be measured again.", error)
+    return replace(found, measures=tuple(one for one in found if not asked.measures or one.key in asked.measures))
+
+
+def _with_missing(
+    before: Flatness | None, problem: ls.Problem, run: Run, asked: Asked, device: torch.device, out: Path | None
+) -> Flatness:
+    """What was measured before, and what is asked for besides; all of it at once where all is asked for."""
+    known = () if before is None else before.keys()
+    missing = [key for key in asked.measures if key not in known]
+    if before is not None and not missing and (asked.measures or before.attrs["all"]):
+        return before
+    wanted = missing or ls.sharpness.names()
+    gap = before.attrs["gap"] if before is not None else _gap(problem, run, asked, device)
+    surface = None
+    if set(wanted) & set(ls.sharpness.names(of_lines=True)):
+        surface = ls.evaluate(problem, *lines(problem, run, asked), out=out, label=f"lines of {run.path.name}")
+    seed = asked.seed + run.config.seed
+    found = ls.sharpness.summary(problem, surface, term=asked.term, measures=missing or None, seed=seed)
+    earlier = before.measures if before is not None and missing else ()
+    together = sorted((*earlier, *found.measures), key=lambda one: ls.sharpness.names().index(one.key))
+    more = {"gap": gap, "asked": _way(asked), "all": not missing}
+    return Flatness(tuple(together), found.attrs | more)
+
+
+def _way(asked: Asked) -> dict[str, Any]:
+    """How it is measured, whatever is measured."""
+    return {key: value for key, value in asdict(asked).items() if key != "measures"}
 
 
 def lines(problem: ls.Problem, run: Run, asked: Asked) -> tuple[Directions, ls.Grid1D]:
@@ -116,19 +147,36 @@ def lines(problem: ls.Problem, run: Run, asked: Asked) -> tuple[Directions, ls.G
     return drawn, ls.Grid1D((-asked.extent, asked.extent, asked.points))
 
 
-def gap(run: Run, asked: Asked, device: torch.device) -> float:
-    """Mean of a term over all test images minus that over the training images, as many as are measured on."""
-    test = means(runs.problem(run.path, "test", device))
-    train = means(runs.problem(run.path, "train", device, asked.images, asked.seed))
-    return test[asked.term][0] - train[asked.term][0]
+def _gap(problem: ls.Problem, run: Run, asked: Asked, device: torch.device) -> float:
+    """Mean of a term over all test images minus that over the training images, as many as are measured on.
+
+    Raises:
+        ValueError: There is no such term.
+    """
+    of_train = asked.split == "train"
+    train = means(problem if of_train else runs.problem(run.path, "train", device, asked.images, asked.seed))
+    if asked.term not in train:
+        raise ValueError(f"term must be among those of the objective: {', '.join(train)}. Got {asked.term!r}.")
+    test = run.metrics[-1]["test"].get(asked.term)
+    if test is None:
+        test = means(runs.problem(run.path, "test", device))[asked.term][0]
+    return float(test) - train[asked.term][0]
 
 
 def kept(groups: Mapping[str, Sequence[Run]], asked: Asked) -> dict[str, list[Flatness]]:
-    """What was measured of runs before; empty where that is not so of each."""
+    """What was measured of runs before, in this way; empty where that is not so of each."""
     paths = {name: [kept_at(run, asked) for run in group] for name, group in groups.items()}
     if not all(path.exists() for group in paths.values() for path in group):
         return {}
     return {name: list(map(store.load_flatness, group)) for name, group in paths.items()}
+
+
+def kept_alike(groups: Mapping[str, Sequence[Run]]) -> Asked | None:
+    """How the training loss of all runs was measured alike, along the most directions; None where it was not."""
+    every = [run for group in groups.values() for run in group]
+    names = set.intersection(*({path.name for path in run.path.glob("flatness-train-ce-*.h5")} for run in every))
+    ways = [Asked(**store.load_flatness(every[0].path / name).attrs["asked"]) for name in sorted(names)]
+    return max(ways, key=lambda asked: asked.directions, default=None)
 
 
 def compare(groups: Mapping[str, Sequence[Flatness]]) -> Verdict | None:
@@ -184,13 +232,16 @@ def as_plain(found: Flatness) -> dict[str, Any]:
 def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs that differ in their seed alone, together, named by their method and by what else tells them from others.
 
-    Of several groups, only the seeds that all of them have are taken, in order, so that equal positions are pairs.
+    The teacher of others is left out. Of several groups, only the seeds that all of them have are taken, in order, so
+    that equal positions are pairs.
 
     Raises:
         ValueError: A run is there twice, or the groups have no seed in common.
     """
+    teachers = {run.config.teacher for run in found}
+    students = [run for run in found if run.path.name not in teachers]
     groups: dict[str, list[Run]] = {}
-    for run in sorted(found, key=lambda run: (list(METHODS).index(run.config.method), run.config.seed)):
+    for run in sorted(students, key=lambda run: (list(METHODS).index(run.config.method), run.config.seed)):
         groups.setdefault(digest(replace(run.config, seed=0)), []).append(run)
     for group in groups.values():
         seeds = [run.config.seed for run in group]
@@ -209,6 +260,9 @@ def paired(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
     common = set.intersection(*({run.config.seed for run in group} for group in groups.values()))
     if not common:
         raise ValueError("the groups must have a seed in common, to be compared. Got none: add runs of the same seed.")
+    left = [run.path.name for group in groups.values() for run in group if run.config.seed not in common]
+    if left:
+        log.warning("left out, for want of a run of the same seed in each group: %s", ", ".join(left))
     return {name: [run for run in group if run.config.seed in common] for name, group in groups.items()}
 
 
@@ -225,8 +279,3 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     for key, value in table.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def _plain(asked: Asked) -> dict[str, object]:
-    """As JSON gives it back."""
-    return asdict(asked) | {"measures": list(asked.measures)}

@@ -140,6 +140,8 @@ def measure(
     _surface(problem, plane, ls.Grid2D(axis, axis), run.path / "surface.h5", f"surface of {label}", world)
     bundle, line = flatness.lines(problem, run, asked(use))
     lines = run.path / "lines.h5"
+    if world.first and lines.exists() and store.load_surface(lines).attrs["seed"] != bundle.seed:
+        lines.unlink()  # those of an earlier version, whose directions were the same for every seed
     _surface(problem, bundle, line, lines, f"lines of {label}", world)
     if world.first:
         flatness.measured(run, asked(use), device, lines)

@@ -59,7 +59,7 @@ def test_runs_are_compared_by_method_and_seed(here: Path, capsys: pytest.Capture
     found = json.loads(capsys.readouterr().out)
     assert list(found["flatness"]) == ["CE", "KD+SGD", "KD+DOT"]
     assert all(len(group) == 2 for group in found["flatness"].values())
-    assert [row["what"]["key"] for row in found["verdict"]["rows"]] == ["sam", "noise-0.25"]
+    assert [row["what"]["key"] for row in found["verdict"]["rows"]] == ["noise-0.25", "sam"]
     row = found["verdict"]["rows"][0]
     values = {group["name"]: np.array(group["values"]) for group in row["groups"]}
     for difference in row["differences"]:
@@ -72,20 +72,43 @@ def test_runs_are_compared_by_method_and_seed(here: Path, capsys: pytest.Capture
     assert json.loads((here / "out" / "flatness.json").read_text()) == found
 
 
-def test_what_was_measured_is_not_measured_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_measured_is_not_measured_again(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = students(here / "study")[0]
-    kept = Path(run) / "flatness-train-ce.h5"
-    before = kept.stat().st_mtime_ns
-    assert main(["sharpness", run, *QUICK]) == 0
-    first, changed = capsys.readouterr().out, kept.stat().st_mtime_ns
-    assert changed > before, "other numbers were asked for"
-    assert main(["sharpness", run, *QUICK]) == 0
+    of_the_study = {path: path.stat().st_mtime_ns for path in Path(run).glob("flatness-*")}
+    sam = ("--images", "64", "--directions", "3", "--measures", "sam")
+    assert main(["sharpness", run, *sam]) == 0
+    first = capsys.readouterr().out
+    assert main(["sharpness", run, *sam, "noise-0.25"]) == 0
+    both = capsys.readouterr().out
+    asked: list[Any] = []
+    monkeypatch.setattr(ls.sharpness, "summary", lambda *args, **more: asked.append(more))
+    assert main(["sharpness", run, *sam]) == 0
     assert capsys.readouterr().out == first
-    assert kept.stat().st_mtime_ns == changed
+    assert main(["sharpness", run, *sam, "noise-0.25"]) == 0
+    assert capsys.readouterr().out == both
+    assert asked == []
+    assert {path: path.stat().st_mtime_ns for path in of_the_study} == of_the_study, "measured otherwise: other files"
+
+
+def test_another_term_and_split(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = students(here / "study")[0]
     assert main(["sharpness", run, *QUICK, "--term", "kd", "--split", "test"]) == 0
     assert capsys.readouterr().out.startswith("Flatness of kd on test")
-    assert ls.load(Path(run) / "flatness-test-kd.h5").attrs["term"] == "kd"
-    assert kept.stat().st_mtime_ns == changed
+    (kept,) = Path(run).glob("flatness-test-kd-*.h5")
+    assert ls.load(kept).attrs["term"] == "kd"
+
+
+def test_the_teacher_of_others_is_no_group_and_runs_without_a_partner_are_named(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    every = sorted(map(str, (here / "study" / "runs").glob("*")))
+    alone = next(name for name in every if runs.open_run(name).config.seed == 1)
+    assert main(["sharpness", *(name for name in every if name != alone), *QUICK, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["flatness"]
+    assert {name: len(of) for name, of in found.items()} == {"CE": 1, "KD+SGD": 1, "KD+DOT": 1}
+    assert caplog.text.count("left out, for want of a run of the same seed") == 1
 
 
 def test_networks_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

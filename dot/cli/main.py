@@ -38,7 +38,7 @@ VERBS = {
 }
 """Verbs and what each does; see `module_of`."""
 
-RESUMED = ("reproduce", "train", "study", "surface", "sharpness", "data")
+RESUMED = ("reproduce", "train", "study", "surface", "data")
 """Verbs that go on where they were interrupted."""
 
 PROGRAM = "dot-landscape"

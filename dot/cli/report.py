@@ -34,7 +34,6 @@ def run(options: Options) -> Reply:
     at_least_one(options.runs, "run folder")
     from dot import flatness, gallery, outcome, study
     from dot.config import to_toml
-    from dot.flatness import Asked
     from dot.runs import open_run
     from landscape.provenance import command_line, versions
 
@@ -45,6 +44,7 @@ def run(options: Options) -> Reply:
     students = [study.numbers(run) for run in found]
     summary = f"{len(found)} trained students: " + ", ".join(run.path.name for run in found) + "."
     groups = gallery.by_method(found)
-    verdict = flatness.verdict(groups, Asked())
+    asked = flatness.kept_alike(groups)
+    verdict = None if asked is None else flatness.verdict(groups, asked)
     gallery.draw(options.title, summary, groups, outcome.table(students), verdict, details, page)
     return Reply(str(page), {"report": str(page), "runs": [run.path.name for run in found]})

@@ -101,7 +101,10 @@ def _of_runs(options: Options) -> dict[str, list[Flatness]]:
     flatness.check(asked)
     device = devices.pick(options.device or "auto")
     groups = flatness.by_setting([open_run(path) for path in options.runs])
-    return {name: [flatness.measured(run, asked, device) for run in group] for name, group in groups.items()}
+    return {
+        name: [flatness.measured(run, asked, device, must_keep=False) for run in group]
+        for name, group in groups.items()
+    }
 
 
 def _of_problems(options: Options) -> dict[str, list[Flatness]]:

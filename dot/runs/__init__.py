@@ -8,6 +8,7 @@ runs/<method>-<model>-<hash8>/
     conflict.h5         gradient conflict recorded while training
     distillation.safetensors  of a distillation loss that has weights of its own
     model.safetensors   the trained weights; written last
+    surface.h5, lines.h5, flatness-*.h5   what was measured on them
     logits-*/           a teacher's logits, where its students share them
 """
 

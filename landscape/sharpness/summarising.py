@@ -78,9 +78,10 @@ def summary(
     return Flatness(tuple(found), _attrs(source, n_directions) | {"left_out": left_out})
 
 
-def names() -> tuple[str, ...]:
-    """Short names of all numbers that need no plane, at the default settings."""
-    return tuple(recipes(Settings(), plane=False))
+def names(*, of_lines: bool = False) -> tuple[str, ...]:
+    """Short names of all numbers that need no plane, or of those that lines give, at the default settings."""
+    known = tuple(recipes(Settings(), plane=False))
+    return tuple(key for key in known if key.startswith(("width-", "curvature", "noise-"))) if of_lines else known
 
 
 def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
