@@ -21,6 +21,7 @@ from stamped import ROOT, stamped
 from torch import Tensor, nn
 
 import landscape as ls
+from dot.outcome import as_text
 from landscape.isolation import thread_count
 
 TARGET = ROOT / "figures" / "flatness"
@@ -99,10 +100,7 @@ def write_table(rows: list[dict[str, object]], path: Path) -> None:
         values, moved = each["values"], each["moved"]
         after = [[f"{values[by]:.4g}", "moves" if moved[by] else "unchanged"] for by in ("layers", "units")]
         cells.append([each["name"], f"{values['before']:.4g}", *after[0], *after[1], each["source"]])
-    widths = [max(len(line[i]) for line in cells) for i in range(6)]
-    cells.insert(1, ["-" * width for width in widths] + ["-" * max(len(line[6]) for line in cells)])
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[6]]).rstrip() for line in cells]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(as_text(cells) + "\n")
     print(path.read_text(), end="")
 
 

@@ -36,6 +36,7 @@ from dot.outcome import as_text
 from dot.plain import to_json
 from landscape import store
 from landscape.files import Taken, claim
+from landscape.provenance import digest_model
 from landscape.sharpness import Flatness, Row, Verdict
 
 TERM = "ce"
@@ -62,6 +63,9 @@ def main() -> None:
     plan, device = load_plan(use.recipe, use.changes), devices.pick(use.device)
     folder = use.output or ROOT / "studies" / plan.controls.name
     running.run(plan, folder, device)
+    diverged = [name for name in plan.runs if "diverged" in running.numbers(folder, name)]
+    if diverged:
+        raise SystemExit(f"runs must have a minimum to be measured. Got some that diverged: {', '.join(diverged)}.")
     members = known_cases.groups(names(plan), TWINS)
     options = (device, use.images, use.measures)
     for member in chain(*members.values()):
@@ -92,14 +96,22 @@ def flatness_of(
     """
     path = folder / "flatness" / f"{member.run}{'-rescaled' if member.twin else ''}.h5"
     path.parent.mkdir(exist_ok=True)
+    problem = runs.problem(folder / "runs" / member.run, "train", device, images)
+    if member.twin:
+        problem = replace(problem, model=known_cases.rescaled(problem.model))
+    wanted = {"checkpoint_sha256": digest_model(problem.model), "seed": member.seed, "images": images}
+    keys = set(measures or ls.sharpness.names())
     with claim(path):
-        if not path.exists():
-            problem = runs.problem(folder / "runs" / member.run, "train", device, images)
-            if member.twin:
-                problem = replace(problem, model=known_cases.rescaled(problem.model))
-            log.info("measuring %s", path.stem)
-            ls.sharpness.summary(problem, term=TERM, measures=measures, seed=member.seed).save(path)
-    return store.load_flatness(path)
+        if path.exists():
+            found = store.load_flatness(path)
+            alike = all(found.attrs.get(key) == value for key, value in wanted.items())
+            if alike and keys <= {*found.keys(), *found.left_out}:
+                return found
+        log.info("measuring %s", path.stem)
+        found = ls.sharpness.summary(problem, term=TERM, measures=measures, seed=member.seed)
+        found = replace(found, attrs=found.attrs | wanted)
+        found.save(path)
+    return found
 
 
 def known(measured: Mapping[str, Sequence[Flatness]], losses: Mapping[str, Sequence[Any]], splits: int) -> Any:
@@ -121,7 +133,7 @@ def known(measured: Mapping[str, Sequence[Flatness]], losses: Mapping[str, Seque
             "cases": judged,
             "right": sum(case["right"] is True for case in judged.values()),
             "wrong": sum(case["right"] is False for case in judged.values()),
-            "false_alarms": alarms[key],
+            "false_alarms": alarms.get(key, np.nan),
             "tau": asdict(row.agreement) | {"text": str(row.agreement)},
             "values": {group.name: group.values for group in row.groups},
         }
@@ -151,9 +163,11 @@ def false_alarms(minima: Sequence[Flatness], splits: int) -> dict[str, float]:
     """Share of random splits of like minima into two groups, and of these into pairs, in which they are told apart.
 
     The groups are drawn from the same few minima, so that the rate tells of the test with such numbers, at a level of
-    5 %, and not of how much other seeds would scatter.
+    5 %, and not of how much other seeds would scatter. Without two in each group there are none.
     """
     rng, half = np.random.default_rng(0), len(minima) // 2
+    if half < 2:
+        return {}
     counts: dict[str, int] = {}
     for _ in range(splits):
         order = rng.permutation(len(minima))
@@ -192,7 +206,7 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
     rows.append(["", *(case["expected"] for case in cases), "", "", ""])
     for of in found["measures"].values():
         cells = [cell(of["cases"][case["name"]]) for case in cases]
-        ends = [f"{of['right']} of {len(cases)}", f"{of['false_alarms']:.1%}", tau(of["tau"])]
+        ends = [f"{of['right']} of {len(cases)}", percent(of["false_alarms"]), tau(of["tau"])]
         rows.append([of["definition"]["name"], *cells, *ends])
     return rows
 
@@ -203,6 +217,10 @@ def cell(case: Mapping[str, Any]) -> str:
     if "size" not in case or case["size"] == "undefined":
         return mark
     return f"{mark} {'x ' if case['scale'] == 'ratio' else ''}{case['value']:.3g}"
+
+
+def percent(share: float) -> str:
+    return "undefined" if np.isnan(share) else f"{share:.1%}"
 
 
 def tau(of: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ def test_tables_are_those_of_the_figures(page: Path, scripts: None) -> None:
 
     text = page.read_text()
     assert fill_tables.filled(text) == text
+    named = re.findall(fill_tables.MARKS, text, re.S)
+    assert [path for _, path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_are_there(page: Path) -> None:
+    shown = re.findall(r"!\[[^\]]*\]\((?!http)([^)]+)\)", page.read_text())
+    assert [path for path in shown if not (page.parent / path).exists()] == []
 
 
 def test_costs_are_those_that_are_counted(scripts: None) -> None:
