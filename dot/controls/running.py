@@ -127,7 +127,8 @@ def _check_grown(folder: Path, begun: Mapping[str, Any], now: Mapping[str, Any])
 
 def _measured_with(plan: Plan) -> dict[str, Any]:
     """What the numbers of a run depend on besides the run, as JSON gives it back."""
-    return asdict(plan.study.measure) | {"reach": plan.controls.reach, "temperature": plan.study.losses.temperature}
+    lines = {key: value for key, value in asdict(plan.study.measure).items() if key != "flatness"}
+    return lines | {"reach": plan.controls.reach, "temperature": plan.study.losses.temperature}
 
 
 def _whose(plan: Plan) -> dict[str, dict[str, str]]:
