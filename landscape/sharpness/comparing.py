@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from landscape.problem import Problem
 from landscape.sharpness.flatness import Flatness
 from landscape.sharpness.measure import Definition, Measure
 from landscape.sharpness.pairs import differences
-from landscape.sharpness.ranking import Agreement, agreement
+from landscape.sharpness.ranking import agreement
 from landscape.sharpness.summarising import summary
 from landscape.sharpness.two_levels import over_seeds
 from landscape.sharpness.verdict import Group, Row, Verdict
@@ -50,7 +50,8 @@ def compare(
         groups: ``{name: minima}``, two groups or more; of each minimum the problem, or what `summary` returned.
         term: Which term of the problems; the first by default.
         measures: Short names of those to compare; all that were measured by default.
-        gaps: Generalisation gap of each minimum, for the rank agreement of the measures with it: see `agreement`.
+        gaps: Generalisation gap of each minimum, for the rank agreement of the measures with it, within groups: see
+            `agreement`. A width whose lines ended too early is the largest there; other lower bounds do not count.
         seed: Of the directions and of the resampling of samples.
         options: Of `summary`, for the problems.
 
@@ -134,7 +135,8 @@ def _row(what: Definition, members: _Members, gaps: Mapping[str, Sequence[float]
     groups = [
         Group(name, tuple(m.value for m in group), *over_seeds(group, log=log, seed=seed)) for name, group in of.items()
     ]
-    return Row(what, log, tuple(groups), tuple(differences(of, log=log, seed=seed)), _agreement(what, groups, gaps))
+    found = None if gaps is None else agreement({n: (_ranked(of[n]), gaps[n]) for n in of}, what.flatter)
+    return Row(what, log, tuple(groups), tuple(differences(of, log=log, seed=seed)), found)
 
 
 def _known(minimum: Flatness, what: Definition) -> Measure:
@@ -146,13 +148,9 @@ def _known(minimum: Flatness, what: Definition) -> Measure:
     return Measure(what, math.nan, math.nan, math.nan, np.full(1, np.nan))
 
 
-def _agreement(
-    what: Definition, groups: Iterable[Group], gaps: Mapping[str, Sequence[float]] | None
-) -> Agreement | None:
-    if gaps is None:
-        return None
-    each = [pair for group in groups for pair in zip(group.values, gaps[group.name], strict=True)]
-    return agreement([value for value, _ in each], [gap for _, gap in each], what.flatter)
+def _ranked(group: Sequence[Measure]) -> list[float]:
+    """What ranks: of lower bounds those of samples that ended too early are the largest, of others nothing is known."""
+    return [math.nan if math.isinf(m.value) and not m.censored else m.value for m in group]
 
 
 def _notes(rows: Sequence[Row], members: _Members) -> list[str]:
