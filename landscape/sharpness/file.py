@@ -23,7 +23,7 @@ def write(file: h5py.File, flatness: Flatness) -> None:
     for measure in flatness:
         group = file.create_group(f"measures/{measure.key}")
         write_attrs(group, asdict(measure.what) | {name: getattr(measure, name) for name in _OWN})
-        write_scale(group, "sample", np.arange(measure.n), "random direction, draw or start", "1")
+        write_scale(group, "sample", np.arange(measure.n), "random direction, draw or probe", "1")
         write_labelled(group, "samples", measure.samples, ("sample",))
 
 

@@ -49,9 +49,9 @@ class Measure:
         value: The number; NaN where undefined.
         low: Lower end of its 95 % interval; NaN where it has none: see ``n``.
         high: Upper end.
-        samples: What the number is the centre of, one for each of ``n`` random directions, draws or starts: their mean,
-            or their median where ``center`` says so. One sample where nothing is random. A sample that is only known
-            to be larger (its line ended first) is inf.
+        samples: What the number is the centre of, one for each of ``n`` random directions, draws or probes: their
+            mean, or their median where ``center`` says so. One sample where nothing is random. A sample that is only
+            known to be larger (its line ended first) is inf.
         center: Of the samples.
         censored: How many samples are inf.
         note: What a reader must know, such as why the value is a lower bound; empty otherwise.
