@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from oracles import Quadratic, fingerprint, largest_in_ball, largest_in_box, random_quadratic
+from scipy import stats
 
 import landscape as ls
 from landscape.derivatives import Derivatives
-from landscape.sharpness import Settings, adversarial, summary
+from landscape.sharpness import Settings, adversarial, compare, spectrum, summary
 from landscape.sharpness.ascent import highest
 
 HOW = {"starts": 3, "steps": 40, "seed": 0}
@@ -114,6 +115,23 @@ def test_a_flat_loss_has_no_rise():
     assert found.value == 0.0
 
 
+@pytest.mark.parametrize("measure", [adversarial.sam, adversarial.adaptive, adversarial.keskar])
+def test_at_a_maximum_the_weights_themselves_are_the_top_of_the_ball(measure):
+    made = derivatives(Quadratic(-np.eye(3)))
+    assert highest(made, torch.ones(3, dtype=torch.float64), 0.5, "l2", starts=2, steps=0, seed=0).max() < 0
+    assert measure(made, 0.5, starts=2, steps=0, seed=0).value == 0.0
+
+
+def test_a_rise_of_exactly_0_makes_a_comparison_a_plain_difference():
+    none = problem(Quadratic(-np.eye(3))), problem(Quadratic(np.zeros((3, 3))))
+    some = problem(Quadratic(2 * np.eye(3))), problem(Quadratic(3 * np.eye(3)))
+    row = compare({"none": none, "some": some}, measures=["sam"], settings=Settings(rho=0.5))["sam"]
+    assert row.groups[0].values == (0.0, 0.0)
+    assert not row.log
+    assert row.differences[0].scale == "difference"
+    assert row.differences[0].value == pytest.approx((2 + 3) / 2 * 0.5**2 / 2, rel=1e-4)
+
+
 def test_the_top_eigenvalue_is_that_of_the_dense_hessian_also_where_it_is_negative(device):
     for smallest, shift in ((-3.0, 0.0), (-3.0, -4.0)):
         h, g = random_quadratic(8, 2, smallest)
@@ -152,3 +170,39 @@ def test_settings_are_what_the_numbers_are_taken_at():
             Settings(**{name: wrong})
     with pytest.raises(ValueError, match=r"draws must be at least 2"):
         Settings(draws=1)
+
+
+@pytest.mark.filterwarnings("ignore:the standard error")
+def test_the_interval_of_a_trace_is_that_of_probes_that_are_skewed():
+    """Hall's transformation (1992, equation 2.2) takes the ends of the interval to Student's quantiles."""
+    v = np.exp(np.random.default_rng(0).normal(0, 1.5, 60))
+    found = spectrum.trace(problem(Quadratic(np.outer(v, v))), "loss", 1e-6, 40, 0)
+    n, x = found.n, found.samples
+    skewness = stats.skew(x)
+    assert skewness > 0.5
+
+    def transformed(truth):
+        t = (x.mean() - truth) / (x.std(ddof=1) / math.sqrt(n))
+        cubic = t + skewness * t**2 / (3 * math.sqrt(n)) + skewness**2 * t**3 / (27 * n)
+        return cubic + skewness / (6 * math.sqrt(n))
+
+    quantile = stats.t.ppf(0.975, n - 1)
+    assert [transformed(found.low), transformed(found.high)] == pytest.approx([quantile, -quantile], rel=1e-6)
+    assert found.high - found.value > 1.1 * (found.value - found.low)  # Student's own has equal arms
+    assert found.note == "not to the 0.0001 % that was wanted"
+
+
+@pytest.mark.filterwarnings("ignore:the search")
+def test_an_eigenvalue_that_is_nearly_found_has_its_residual_as_interval_and_another_is_left_out():
+    h = np.diag(np.concatenate([np.linspace(0, 1, 59), [1.3]]))
+    near = spectrum.top_eigenvalue(problem(Quadratic(h)), "loss", 6, 0)
+    assert not near.at_least
+    assert "not converged" in near.note
+    assert 0 < near.high - near.value <= 0.1 * near.value
+    assert near.high - near.value == pytest.approx(near.value - near.low)
+    assert np.logical_and(near.low <= np.diag(h), np.diag(h) <= near.high).any()
+    made = problem(Quadratic(h))
+    settings = Settings(products=2, draws=2, starts=1, steps=1)
+    with pytest.raises(ValueError, match=r"top eigenvalue must come within 10% of it\. Got .* after 2 products"):
+        summary(made, measures=["top-eigenvalue"], settings=settings)
+    assert "must come within 10% of it" in summary(made, n_directions=2, settings=settings).left_out["top-eigenvalue"]

@@ -1,7 +1,7 @@
 """Sharpness as the largest rise of the loss near the weights; a search finds a lower bound of it.
 
 All of them move the parameters that require gradients, and take the loss over all the examples, where training by these
-papers takes it over a batch.
+papers takes it over a batch. The weights themselves are within reach, so that no number is below 0.
 """
 
 from __future__ import annotations
@@ -76,5 +76,6 @@ def keskar(derivatives: Derivatives, epsilon: float, *, starts: int, steps: int,
 
 
 def _largest(what: Definition, rises: Array) -> Measure:
+    # The weights themselves are in the ball, which starts at its border may not get back to.
     note = f"{len(rises)} starts end at {rises.min():.3g} to {rises.max():.3g}" if len(rises) > 1 else ""
-    return centres.single(what, float(rises.max()), note, at_least=True)
+    return centres.single(what, max(0.0, float(rises.max())), note, at_least=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from landscape import hessian
 from landscape.problem import Problem
-from landscape.sharpness import centres
 from landscape.sharpness.measure import Definition, Measure
+
+_CLOSE = 0.1
+"""Residual, as a share of an eigenvalue, up to which it is one although its search did not converge."""
 
 
 def top_eigenvalue(problem: Problem, term: str, products: int, seed: int) -> Measure:
@@ -14,11 +20,12 @@ def top_eigenvalue(problem: Problem, term: str, products: int, seed: int) -> Mea
     Args:
         problem: Model, objective and data. Parameters that require gradients count.
         term: A term that can be differentiated twice.
-        products: With the Hessian, after which the search ends; what it has is then a lower bound.
+        products: With the Hessian, after which the search ends. What it has then counts where its residual is within
+            10 % of it: there is an eigenvalue within the residual, which stands for the interval.
         seed: Of the search.
 
     Raises:
-        ValueError: As `landscape.hessian.eigenpairs`.
+        ValueError: As `landscape.hessian.eigenpairs`; or the search ends with a larger residual.
     """
     found = hessian.eigenpairs(problem, term, k=1, max_products=products, seed=seed, label="flatness: eigenvalue")
     what = Definition(
@@ -29,12 +36,22 @@ def top_eigenvalue(problem: Problem, term: str, products: int, seed: int) -> Mea
         flatter="small",
         invariant="none",
     )
-    note = f"within {found.residuals[0]:.1g}{'' if found.converged else ', not converged'}"
-    return centres.single(what, float(found.values[0]), note, at_least=not found.converged)
+    value, residual = float(found.values[0]), float(found.residuals[0])
+    if found.converged:
+        return Measure(what, value, math.nan, math.nan, np.array([value]), note=f"within {residual:.1g}")
+    if residual > _CLOSE * abs(value):
+        raise ValueError(
+            f"the search for the top eigenvalue must come within {_CLOSE:.0%} of it. Got {value:.3g} with a residual "
+            f"of {residual:.1g} after {products} products. Use more products."
+        )
+    note = f"within {residual:.1g}, not converged"
+    return Measure(what, value, value - residual, value + residual, np.array([value]), note=note)
 
 
 def trace(problem: Problem, term: str, rel_error: float, products: int, seed: int) -> Measure:
     """The trace of the Hessian of the loss, the sum of its eigenvalues; a sample is what a random probe tells.
+
+    Its interval is that of `landscape.hessian.trace`, which allows for skewed probes.
 
     Args:
         problem: As for `top_eigenvalue`.
@@ -57,4 +74,4 @@ def trace(problem: Problem, term: str, rel_error: float, products: int, seed: in
         invariant="none",
     )
     wanted = "" if found.converged else f"not to the {100 * rel_error:g} % that was wanted"
-    return centres.mean(what, found.samples, wanted)
+    return Measure(what, found.value, found.low, found.high, found.samples, note=wanted)
