@@ -25,7 +25,7 @@ def verdict(*rows: Row) -> Verdict:
 
 def row(what=CURVATURE, outcome="flatter", groups=None, **more) -> Row:
     groups = groups or (Group("CE", (1.0, 2.0, 3.0), 1.8, 1.1, 2.9), Group("KD", (0.5, 1.0, 1.5), 0.9, 0.4, 1.4))
-    return Row(what, True, groups, (difference(outcome, **more),), Agreement(0.5, 0.1, 0.8, 0.04, 6))
+    return Row(what, True, groups, (difference(outcome, **more),), Agreement(0.5, 0.1, 0.8, 0.04, 6, 0.6))
 
 
 def lines(ax) -> list[tuple[list[float], list[float], str]]:

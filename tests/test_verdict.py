@@ -454,12 +454,34 @@ def test_faulty_groups_are_refused() -> None:
             compare({"a": [flat(1.0, **{key: "ce"})], "b": [flat(1.0, **{key: "kd"})]})
 
 
+def test_minima_of_other_data_or_settings_are_refused_and_those_that_do_not_tell_are_not() -> None:
+    one, other, silent = flat(1.0, data_sha256="a"), flat(2.0, data_sha256="b"), flat(3.0)
+    said = r"on the same data\. Got other data at position 1 of 'b' than first in 'a'\. Measure them all with the same"
+    for groups in ({"a": [one, one], "b": [one, other]}, {"a": [silent, one], "b": [silent, other]}):
+        with pytest.raises(ValueError, match=said):
+            compare(groups)
+    assert compare({"a": [one, silent], "b": [silent, one]})
+    at = lambda rho: flat(1.0, settings={"rises": (0.1, 1.0), "rho": rho})  # noqa: E731
+    with pytest.raises(ValueError, match=r"at the same settings\. Got others at position 0 of 'b' than first in 'a'"):
+        compare({"a": [at(0.05)], "b": [at(0.1)]})
+    read = flat(1.0, settings={"rho": 0.05, "rises": [0.1, 1.0]})  # as a file has it
+    assert compare({"a": [at(0.05)], "b": [read]})
+
+
+def test_what_is_left_out_in_every_minimum_is_said_with_its_reason() -> None:
+    why = "term 'wrong' must be differentiable. Got one without a gradient.\nTake another."
+    a, b = flat(1.0, left_out={"sam": why, "trace": "too long"}), flat(2.0, left_out={"sam": "Another reason."})
+    said = [note for note in compare({"a": [a, a], "b": [b, a]}).notes if "Left out" in note]
+    assert said == ["Left out in every minimum: sam: term 'wrong' must be differentiable."]
+    assert not any("Left out" in note for note in compare({"a": [a], "b": [flat(1.0)]}).notes)
+
+
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
 def problem(seed: int, scale: float, device) -> ls.Problem:
-    """A small network, its outputs times a factor: the loss of the larger is sharper."""
-    generator = torch.Generator().manual_seed(seed)
+    """A small network, its outputs times a factor: the loss of the larger is sharper. All have the same data."""
+    generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(24, 4, generator=generator), torch.randint(0, 3, (24,), generator=generator)
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double().to(device)
@@ -513,3 +535,19 @@ def test_a_term_that_no_minimum_was_measured_on_is_refused(device) -> None:
     for one, other in itertools.permutations([measured, problem(0, 3.0, device)]):
         with pytest.raises(ValueError, match="term must be among those of the objective: ce"):
             compare({"a": [one], "b": [other]}, term="kd")
+
+
+def test_problems_with_other_data_are_refused_also_from_files(tmp_path) -> None:
+    one, same = problem(0, 1.0, "cpu"), problem(1, 1.0, "cpu")
+    x, y = one.batches[0]
+    other = dataclasses.replace(same, batches=[(x, y.roll(1))])
+    assert compare({"a": [one], "b": [same]}, measures=["sam"])
+    with pytest.raises(ValueError, match=r"must be measured on the same data\. Got other data at position 0 of 'b'"):
+        compare({"a": [one], "b": [other]}, measures=["sam"])
+    paths = [tmp_path / "one.h5", tmp_path / "other.h5"]
+    for path, of in zip(paths, (one, other), strict=True):
+        ls.sharpness.summary(of, measures=["sam"]).save(path)
+    with pytest.raises(ValueError, match=r"must be measured on the same data"):
+        compare({"a": [ls.load(paths[0])], "b": [ls.load(paths[1])]})
+    surface = ls.evaluate(one, ls.directions.random(one.model, n=1), ls.Grid1D(x=(-1, 1, 3)))
+    assert ls.load(paths[0]).attrs["data_sha256"] == surface.attrs["data_sha256"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -61,8 +62,8 @@ def compare(
     Raises:
         TypeError: A group is no sequence, or a member neither a problem nor a `Flatness`.
         ValueError: There are fewer than two groups, or a group is empty; a measure is not known; minima were measured
-            in different ways, or of different terms or splits; or the gaps are not one for each minimum. See `summary`,
-            too.
+            in different ways, at different settings, on different data, or of different terms or splits; or the gaps
+            are not one for each minimum. See `summary`, too.
     """
     _check(groups, gaps)
     of_problems = options | {"term": term, "measures": measures}
@@ -104,12 +105,29 @@ def _measured(minimum: Minimum, seed: int, options: Mapping[str, Any]) -> Flatne
 
 
 def _agree(members: _Members, term: str | None) -> None:
-    """Refuse minima of different terms or splits."""
+    """Refuse minima of different terms, splits, data or settings; what a minimum does not tell is not compared."""
     for key, asked in (("term", term), ("split", None)):
         known = [str(one.attrs[key]) for group in members.values() for one in group if key in one.attrs]
         found = dict.fromkeys(known if asked is None else [asked, *known])
         if len(found) > 1:
             raise ValueError(f"all minima must be measured on the same {key}. Got {', '.join(found)}.")
+    _same(members, "data_sha256", "on the same data", "other data", "the same examples in the same batches")
+    _same(members, "settings", "at the same settings", "others", "one Settings")
+
+
+def _same(members: _Members, key: str, must: str, got: str, do: str) -> None:
+    first: tuple[str, str] | None = None
+    for name, group in members.items():
+        for position, minimum in enumerate(group):
+            if key not in minimum.attrs:
+                continue
+            found = json.dumps(minimum.attrs[key], sort_keys=True)  # a file has lists for tuples
+            first = first or (name, found)
+            if found != first[1]:
+                raise ValueError(
+                    f"all minima must be measured {must}. Got {got} at position {position} of {name!r} than first in "
+                    f"{first[0]!r}. Measure them all with {do}."
+                )
 
 
 def _definitions(members: _Members, measures: Sequence[str] | None) -> list[Definition]:
@@ -170,7 +188,18 @@ def _notes(rows: Sequence[Row], members: _Members) -> list[str]:
     bounds = [row.what.name for row in rows if row.what.bound == "lower"]
     if bounds:
         said.append(f"Lower bounds by definition, compared as they are: {', '.join(bounds)}.")
-    return said
+    return said + _nowhere(members)
+
+
+def _nowhere(members: _Members) -> list[str]:
+    """Measures that every minimum leaves out, with the first sentence of why."""
+    each = [minimum.left_out for group in members.values() for minimum in group]
+    everywhere = [key for key in each[0] if all(key in left for left in each)]
+    return [f"Left out in every minimum: {key}: {_first_sentence(each[0][key])}" for key in everywhere]
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition("\n")[0].partition(". ")[0].rstrip(".") + "."
 
 
 def _repeats(group: Sequence[Flatness]) -> bool:

@@ -19,7 +19,7 @@ class Flatness:
     Attributes:
         measures: In order.
         attrs: Provenance, the root attributes of the file: among others ``term``, ``split``, ``checkpoint_sha256``,
-            ``seed``, ``settings``, and ``left_out``: ``{key: why}`` of numbers that could not be had.
+            ``data_sha256``, ``seed``, ``settings``, and ``left_out``: ``{key: why}`` of numbers that could not be had.
     """
 
     measures: tuple[Measure, ...]

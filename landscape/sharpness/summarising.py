@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from landscape.batches import Reader
 from landscape.isolation import preserve_rng
 from landscape.problem import Problem, per_example
 from landscape.progress import bar
@@ -149,9 +150,12 @@ def _term(problem: Problem, term: str | None) -> str:
 def _attrs(source: Source, n_directions: int) -> dict[str, Any]:
     problem = source.problem
     lines = {"n_directions": n_directions} if source.surface is None else {}
+    with preserve_rng(0, problem.device):
+        data = Reader(problem.batches, problem.device).sha256()
     return (
         stamp(problem.device)
-        | {"checkpoint_sha256": digest_model(problem.model), "split": problem.split, "term": source.term}
+        | {"checkpoint_sha256": digest_model(problem.model), "data_sha256": data}
+        | {"split": problem.split, "term": source.term}
         | {"seed": source.seed, "settings": asdict(source.settings)}
         | lines
     )
