@@ -30,7 +30,9 @@ import landscape as ls
 def problem(scale=1.0):
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
-    data = [(scale * torch.randn(20, 4), torch.randint(0, 3, (20,)))]
+    torch.nn.init.normal_(net[2].weight, 0.0, 0.3 * scale)
+    torch.manual_seed(1)  # all have the same data
+    data = [(torch.randn(20, 4), torch.randint(0, 3, (20,)))]
     return ls.Problem.from_loss(net, {"ce": lambda out, y: F.cross_entropy(out, y, reduction="none")}, data)
 
 
