@@ -60,7 +60,7 @@ values = [0.0, -0.05]
 
 
 def recipe(folder: Path, text: str = CONTROLS) -> str:
-    tiny.recipe(folder)
+    tiny.recipe(folder, tiny.RECIPE.replace("images = 64\n", ""))
     (folder / "controls.toml").write_text(text)
     return str(folder / "controls.toml")
 
