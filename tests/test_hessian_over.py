@@ -195,9 +195,36 @@ def test_directions_may_move_buffers_and_frozen_weights():
 def test_cells_that_are_given_up_are_told():
     problem = hazard()
     directions = ls.directions.random(problem.model, n=1)
-    with pytest.warns(UserWarning, match=r"2 of 3 cells were given up after 3 products: see their residuals"):
+    with pytest.warns(UserWarning, match=r"3 of 3 cells were given up after 3 products: see their residuals"):
         found = hessian.over(problem, directions, LINE, "ce", tolerance=1e-6, max_products=3)
     assert (found.sem("largest") > 1e-6).all()
+
+
+def test_cells_that_an_earlier_call_has_given_up_are_told_too(tmp_path):
+    problem, out = hazard(), tmp_path / "cells.h5"
+    directions = ls.directions.random(problem.model, n=1)
+    scarce = {"tolerance": 1e-6, "max_products": 3, "out": out}
+    calls = Stopping(10**9)
+    with pytest.warns(UserWarning, match="3 of 3 cells"):
+        hessian.over(ls.Problem(problem.model, calls, problem.batches), directions, LINE, "ce", **scarce)
+    out.unlink()
+    calls = Stopping(int(0.8 * (10**9 - calls.left)))
+    with pytest.raises(Stop):
+        hessian.over(ls.Problem(problem.model, calls, problem.batches), directions, LINE, "ce", **scarce)
+    assert 0 < (ls.load(out).status == PENDING).sum() < 3
+    for _ in range(2):  # resumed, then finished
+        with pytest.warns(UserWarning, match=r"3 of 3 cells were given up after 3 products"):
+            hessian.over(problem, directions, LINE, "ce", **scarce)
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-6])
+def test_cells_within_the_tolerance_are_not_called_given_up(tolerance, recwarn):
+    problem = hazard()
+    for model in (problem.model, copy.deepcopy(problem.model).float()):
+        batches = [tuple(p.to(model.mix.dtype) if p.is_floating_point() else p for p in b) for b in problem.batches]
+        here = ls.Problem(model, objective, batches)
+        hessian.over(here, ls.directions.random(model, n=1), LINE, "ce", tolerance=tolerance, max_products=300)
+    assert not [w for w in recwarn if "given up" in str(w.message)]
 
 
 def test_everything_is_left_as_it_was():

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,9 @@ from landscape.plan import Plan
 from landscape.problem import Problem
 from landscape.progress import bar
 from landscape.results import DONE, NOT_FINITE, PENDING, Surface
+
+_ROUNDING = 100
+"""What rounding may add to a residual, in units in the last place of the largest magnitude."""
 
 
 def over(
@@ -67,7 +71,8 @@ def over(
         parameters: Names of those whose curvature counts, all by default; the directions may move others, too.
         precision: ``"float64"`` casts model and batches to double precision.
         differences: Whether products are central differences of gradients.
-        max_products: After which a cell is given up: what it has is kept, with its residuals, and a warning.
+        max_products: After which a cell is given up: what it has is kept, with its residuals, and a warning, which
+            counts those of earlier calls, too.
         seed: Of the random vector that each search starts from.
         label: Name on the progress bar.
 
@@ -182,19 +187,25 @@ class _Work(NamedTuple):
     def _fill(self, surface: Surface) -> Surface:
         cells = [cell for unit in grids.units(self.grid, len(self.directions)) for cell in unit]
         todo = [cell for cell in cells if surface.status[cell[0]] == PENDING]
-        given_up = 0
         writing = store.SurfaceWriter(self.out, surface) if self.out is not None and todo else nullcontext()
         with writing as writer, bar(len(cells), self.label, "cell") as progress:
             progress.update(len(cells) - len(todo))
             for index, point in todo:
                 found = self._ends(point) if any(point) else None
                 _put(surface, index, surface.origin if found is None else found.terms)
-                given_up += found is not None and not found.converged
                 if writer is not None:
                     writer.add(index)
                 progress.update()
-        warn_of_given_up(given_up, f"{len(cells)} cells", self.options["max_products"], calls=3)
+        warn_of_given_up(self._given_up(surface), f"{len(cells)} cells", self.options["max_products"], calls=3)
         return surface
+
+    def _given_up(self, surface: Surface) -> int:
+        """Cells of this call and of earlier ones with a residual above the tolerance by more than rounding."""
+        ends = ("smallest", "largest")
+        scale = np.maximum(*(np.abs(surface.means[name]) for name in ends))
+        residual = np.maximum(*(surface.sems[name] for name in ends))
+        rounding = _ROUNDING * torch.finfo(next(self.place.derivatives.model.parameters()).dtype).eps
+        return int((residual > scale * (1.01 * self.options["tolerance"] + rounding)).sum())
 
 
 def _put(surface: Surface, index: tuple[int, ...], terms: dict[str, tuple[float, float]]) -> None:
