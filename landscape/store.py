@@ -42,6 +42,9 @@ SURFACE, CONFLICT, FLATNESS = (f"dot-landscape/{kind}" for kind in ("surface", "
 VERSIONS = {SURFACE: 1, CONFLICT: 2, FLATNESS: 1}
 """The newest layout of each that this package reads, and the one it writes."""
 
+_PROBES = {"dot-landscape/probes": "trace, frobenius or density", "dot-landscape/diagonal": "diagonal"}
+"""Files of `landscape.hessian` to go on from, no results: which call has left them."""
+
 _AT_LEAST_EVERY = 0.25
 """Seconds of finished cells that a killed process may lose."""
 
@@ -51,7 +54,8 @@ def load(path: str | Path) -> Surface | Conflict | Flatness:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not an HDF5 file of this package, is cut short, or is of a newer version.
+        ValueError: It is not an HDF5 file of this package, is cut short, or is of a newer version; or it has the random
+            probes of `landscape.hessian`, which are no result.
     """
     with reading(path) as file:
         schema = _schema(file, path)
@@ -222,6 +226,11 @@ def is_directions(path: str | Path) -> bool:
 
 def _schema(file: h5py.File, path: str | Path) -> str:
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
+    if schema in _PROBES:
+        raise ValueError(
+            f"{path} must be a result file. Got the random probes that landscape.hessian's {_PROBES[schema]} goes on "
+            "from: the same call with the same out returns its result without new ones."
+        )
     if schema not in VERSIONS:
         raise ValueError(f"{path} must have the schema {' or '.join(VERSIONS)}. Got {schema or 'none'}.")
     if version > VERSIONS[schema]:

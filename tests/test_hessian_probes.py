@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import warnings
 
@@ -15,7 +16,8 @@ from scipy import stats
 from torch import nn
 
 import landscape as ls
-from landscape.hessian import diagonal, frobenius, hutchpp, probes, trace
+from landscape import describing, store, wholeness
+from landscape.hessian import density, diagonal, frobenius, hutchpp, probes, trace
 from landscape.hessian.diagonal import Sums, collect
 from landscape.hessian.frobenius import norm_of
 from landscape.hessian.kept import Kept, keeping, log_path
@@ -351,6 +353,18 @@ def numbers(found):
     if hasattr(found, "values"):
         return torch.cat([t.flatten() for of in (found.values, found.sem) for t in of.values()]).tolist()
     return [found.value, found.sem, found.low, found.high, found.products, *found.samples]
+
+
+@pytest.mark.parametrize("name", ["trace", "frobenius", "density", "diagonal"])
+def test_a_file_to_go_on_from_is_no_result_file_and_says_so(tmp_path, name):
+    out = tmp_path / "p.h5"
+    {**measures(), "density": lambda p, **k: density(p, "ce", probes=2, steps=5, **k)}[name](problem(), out=out)
+    said = rf"p\.h5 must be a result file\. Got the random probes that .*{name}.* the same call with the same out"
+    for read in (ls.load, describing.describe, store.load_surface, store.load_samples):
+        with pytest.raises(ValueError, match=said):
+            read(out)
+    (fault,) = wholeness.faults(out)
+    assert re.search(said, fault)
 
 
 @pytest.mark.parametrize("name", measures())

@@ -65,7 +65,8 @@ def density(
         precision: ``"float64"`` computes in double precision.
         differences: Whether products are differences of gradients, see `Derivatives`.
         out: An HDF5 file, in which every finished probe is kept: a killed call goes on from there, and one with more
-            probes, or another ``width`` or ``points``, takes them from it.
+            probes, or another ``width`` or ``points``, takes them from it. It is no result file, such as
+            `landscape.load` reads: the same call with it returns its result at once.
         seed: Of the probes.
         width: Standard deviation of the Gaussians, in units of the eigenvalues. By default the spread of the nodes over
             the steps: about the narrowest that so many steps resolve. Give one to compare densities.

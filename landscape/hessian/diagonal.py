@@ -81,7 +81,8 @@ def diagonal(
         precision: ``"float64"`` computes in double precision.
         differences: Whether products are differences of gradients, see `Derivatives`.
         out: An HDF5 file that holds the sums over the finished probes after every few of them: a killed call goes on
-            from there, and so does one with a smaller ``rel_error``.
+            from there, and so does one with a smaller ``rel_error``. It is no result file, such as `landscape.load`
+            reads: the same call with it returns its result at once.
         seed: Of the probes.
         label: Name on the progress bar.
 

@@ -56,7 +56,8 @@ def frobenius(
         parameters: Names of those that count.
         precision: ``"float64"`` computes in double precision.
         differences: Whether products are differences of gradients.
-        out: An HDF5 file in which the probes are kept.
+        out: An HDF5 file in which the probes are kept, to go on from, as with `trace`: no result file, such as
+            `landscape.load` reads.
         seed: Of the probes.
         label: Name on the progress bar.
 

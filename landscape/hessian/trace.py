@@ -72,7 +72,8 @@ def trace(
         differences: Whether products are differences of gradients, see `Derivatives`.
         out: An HDF5 file, in which every finished probe is kept: a killed call goes on from there, a call with a
             smaller ``rel_error`` too, and `frobenius` takes the same probes from it. The subspace of ``"hutch++"`` is
-            searched again.
+            searched again. It is no result file, such as `landscape.load` reads: the same call with it returns its
+            result without new probes.
         seed: Of the probes.
         label: Name on the progress bar.
 
