@@ -62,8 +62,8 @@ def compare(
     Raises:
         TypeError: A group is no sequence, or a member neither a problem nor a `Flatness`.
         ValueError: There are fewer than two groups, or a group is empty; a measure is not known; minima were measured
-            in different ways, at different settings, on different data, or of different terms or splits; or the gaps
-            are not one for each minimum. See `summary`, too.
+            in different ways, at different settings, or of different terms or splits; or the gaps are not one for each
+            minimum. See `summary`, too.
     """
     _check(groups, gaps)
     of_problems = options | {"term": term, "measures": measures}
@@ -105,28 +105,27 @@ def _measured(minimum: Minimum, seed: int, options: Mapping[str, Any]) -> Flatne
 
 
 def _agree(members: _Members, term: str | None) -> None:
-    """Refuse minima of different terms, splits, data or settings; what a minimum does not tell is not compared."""
+    """Refuse minima of different terms, splits or settings; what a minimum does not tell is not compared."""
     for key, asked in (("term", term), ("split", None)):
         known = [str(one.attrs[key]) for group in members.values() for one in group if key in one.attrs]
         found = dict.fromkeys(known if asked is None else [asked, *known])
         if len(found) > 1:
             raise ValueError(f"all minima must be measured on the same {key}. Got {', '.join(found)}.")
-    _same(members, "data_sha256", "on the same data", "other data", "the same examples in the same batches")
-    _same(members, "settings", "at the same settings", "others", "one Settings")
+    _same_settings(members)
 
 
-def _same(members: _Members, key: str, must: str, got: str, do: str) -> None:
+def _same_settings(members: _Members) -> None:
     first: tuple[str, str] | None = None
     for name, group in members.items():
         for position, minimum in enumerate(group):
-            if key not in minimum.attrs:
+            if "settings" not in minimum.attrs:
                 continue
-            found = json.dumps(minimum.attrs[key], sort_keys=True)  # a file has lists for tuples
+            found = json.dumps(minimum.attrs["settings"], sort_keys=True)  # a file has lists for tuples
             first = first or (name, found)
             if found != first[1]:
                 raise ValueError(
-                    f"all minima must be measured {must}. Got {got} at position {position} of {name!r} than first in "
-                    f"{first[0]!r}. Measure them all with {do}."
+                    f"all minima must be measured at the same settings. Got others at position {position} of {name!r} "
+                    f"than first in {first[0]!r}. Measure them all with one Settings."
                 )
 
 
@@ -188,6 +187,11 @@ def _notes(rows: Sequence[Row], members: _Members) -> list[str]:
     bounds = [row.what.name for row in rows if row.what.bound == "lower"]
     if bounds:
         said.append(f"Lower bounds by definition, compared as they are: {', '.join(bounds)}.")
+    if len({one.attrs["data_sha256"] for group in members.values() for one in group if "data_sha256" in one.attrs}) > 1:
+        said.append(
+            "Not all minima were measured on the same batches: differences may be of the data. (Examples in another "
+            "order, or what other teachers gave for them, are other batches too.)"
+        )
     return said + _nowhere(members)
 
 
