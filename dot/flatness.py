@@ -215,7 +215,11 @@ def _said(difference: Difference) -> str:
     if difference.found:
         return f"{difference.outcome} ({'x ' if difference.scale == 'ratio' else ''}{difference.size})"
     more = difference.more_seeds
-    return difference.outcome if more is None else f"{difference.outcome} ({more} more seeds?)"
+    return (
+        difference.outcome
+        if more is None
+        else f"{difference.outcome} ({more} more {'seed' if more == 1 else 'seeds'}?)"
+    )
 
 
 def as_plain(found: Flatness) -> dict[str, Any]:
