@@ -23,7 +23,7 @@ def test_tables_are_those_of_the_figures(page: Path, scripts: None) -> None:
     text = page.read_text()
     assert fill_tables.filled(text) == text
     named = re.findall(fill_tables.MARKS, text, re.S)
-    assert [path for _, path in named if not (ROOT / path).exists()] == []
+    assert [path for _, path, _ in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
