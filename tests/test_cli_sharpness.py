@@ -33,7 +33,7 @@ def problem(scale=1.0):
     torch.nn.init.normal_(net[2].weight, 0.0, 0.3 * scale)
     torch.manual_seed(1)  # all have the same data
     data = [(torch.randn(20, 4), torch.randint(0, 3, (20,)))]
-    return ls.Problem.from_loss(net, {"ce": lambda out, y: F.cross_entropy(out, y, reduction="none")}, data)
+    return ls.Problem.from_loss(net, {"loss": lambda out, y: F.cross_entropy(out, y, reduction="none")}, data)
 
 
 def wide():

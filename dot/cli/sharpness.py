@@ -35,8 +35,8 @@ class Options(Common):
     """Instead of runs: module:function, or name=module:function; several of one name are its seeds, in order."""
     output: Output = None
     """A folder for flatness.json, with all numbers and the verdict in words, and the figures."""
-    term: str = "ce"
-    """Which loss."""
+    term: str = ""
+    """Which loss; ce for runs, the first one of a problem, by default."""
     split: Literal["train", "test", ""] = ""
     """Which images of runs; train by default."""
     images: int = 0
@@ -93,7 +93,7 @@ def _of_runs(options: Options) -> dict[str, list[Flatness]]:
 
     asked = flatness.Asked(
         split=options.split or "train",
-        term=options.term,
+        term=options.term or "ce",
         images=options.images,
         directions=options.directions,
         measures=options.measures,
@@ -120,7 +120,7 @@ def _of_problems(options: Options) -> dict[str, list[Flatness]]:
         group.append(
             ls.sharpness.summary(
                 load_problem(path),
-                term=options.term,
+                term=options.term or None,
                 measures=options.measures or None,
                 n_directions=options.directions,
                 seed=len(group),
