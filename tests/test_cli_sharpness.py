@@ -16,7 +16,7 @@ import tiny
 from tiny import CPU
 
 import landscape as ls
-from dot import flatness, runs
+from dot import flatness, grouping, runs
 from dot.cli import main
 from dot.flatness import Asked
 from dot.runs import Run
@@ -172,11 +172,11 @@ def run_of(tmp_path: Path, seed: int, method: str = "ce", **train: Any) -> Run:
 def test_settings_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     found = [run_of(tmp_path, seed, batch_size=size) for size in (64, 32) for seed in (1, 0)]
     found += [run_of(tmp_path, 0, "kd-dot"), run_of(tmp_path, 1, "kd-dot"), run_of(tmp_path, 2, "kd-dot")]
-    groups = flatness.by_setting(found)
+    groups = grouping.by_setting(found)
     assert set(groups) == {"CE batch_size=64", "CE batch_size=32", "KD+DOT"}
     assert all([run.config.seed for run in group] == [0, 1] for group in groups.values()), "the seeds of all, in order"
     with pytest.raises(ValueError, match="a seed in common"):
-        flatness.by_setting([run_of(tmp_path, 0), run_of(tmp_path, 1, "kd-dot")])
+        grouping.by_setting([run_of(tmp_path, 0), run_of(tmp_path, 1, "kd-dot")])
 
 
 def test_other_weights_are_measured_anew(here: Path) -> None:

@@ -88,7 +88,7 @@ def _write(folder: Path, data: Mapping[str, Any], verdict: Verdict | None) -> li
 
 
 def _of_runs(options: Options) -> dict[str, list[Flatness]]:
-    from dot import devices, flatness
+    from dot import devices, flatness, grouping
     from dot.runs import open_run
 
     asked = flatness.Asked(
@@ -100,7 +100,7 @@ def _of_runs(options: Options) -> dict[str, list[Flatness]]:
     )
     flatness.check(asked)
     device = devices.pick(options.device or "auto")
-    groups = flatness.by_setting([open_run(path) for path in options.runs])
+    groups = grouping.by_setting([open_run(path) for path in options.runs])
     return {
         name: [flatness.measured(run, asked, device, must_keep=False) for run in group]
         for name, group in groups.items()
