@@ -130,9 +130,9 @@ def _with_missing(
         surface = ls.evaluate(problem, *lines(problem, run, asked), out=out, label=f"lines of {run.path.name}")
     seed = asked.seed + run.config.seed
     found = ls.sharpness.summary(problem, surface, term=asked.term, measures=missing or None, seed=seed)
-    earlier = before.measures if before is not None and missing else ()
-    together = sorted((*earlier, *found.measures), key=lambda one: ls.sharpness.names().index(one.key))
-    more = {"gap": gap, "asked": _way(asked), "all": not missing}
+    earlier = before if before is not None and missing else Flatness(())
+    together = sorted((*earlier, *found), key=lambda one: ls.sharpness.names().index(one.key))
+    more = {"gap": gap, "asked": _way(asked), "all": not missing, "left_out": earlier.left_out | found.left_out}
     return Flatness(tuple(together), found.attrs | more)
 
 
