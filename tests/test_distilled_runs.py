@@ -30,6 +30,7 @@ from dot.data.augment import apply, draw
 from dot.data.drawing import generator, shuffled
 from dot.journal import Journal
 from dot.models.resnet import ResNet
+from dot.plain import read_json
 from dot.runs import Run, folder, load_checkpoint, training
 from dot.trainer import Trainer
 from dot.world import World
@@ -658,7 +659,7 @@ def test_students_of_a_given_teacher(checkpoint: Path, tmp_path: Path, call: Any
     assert f"weights: {sha}" in said
     status, said, errors = call("report", teacher, "-o", tmp_path / "page.html")
     assert status == 1
-    assert "lines.h5" in errors
+    assert "conflict.h5" in errors
     assert "Traceback" not in errors
 
 
@@ -724,7 +725,7 @@ def test_taking_weights_draws_nothing_from_the_caller_s_generator(checkpoint: Pa
     run = runs.teach(study, tmp_path, CPU, checkpoint, World())
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.get_num_threads() == before[1]
-    assert runs.read_json(run.path / "environment.json")["threads"] == 1
+    assert read_json(run.path / "environment.json")["threads"] == 1
 
 
 @pytest.mark.parametrize(
