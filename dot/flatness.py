@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import landscape as ls
+from dot import data as image_sets
 from dot import runs
 from dot.grouping import paired
 from dot.runs import Run
@@ -100,11 +101,12 @@ def measured(
         OSError: The file cannot be written.
     """
     check(asked)
-    problem, path = runs.problem(run.path, asked.split, device, asked.images, asked.seed), kept_at(run, asked)
+    path = kept_at(run, asked)
     before = store.load_flatness(path) if path.exists() else None
-    if before is not None and before.attrs["checkpoint_sha256"] != digest_model(problem.model):
-        before = None
-    found = _with_missing(before, problem, run, asked, device, out)
+    if before is not None:
+        model = run.network(image_sets.load(run.config.data, device), device)
+        before = before if before.attrs["checkpoint_sha256"] == digest_model(model) else None
+    found = _with_missing(before, run, asked, device, out)
     if found is not before:
         try:
             found.save(path)
@@ -115,14 +117,13 @@ def measured(
     return replace(found, measures=tuple(one for one in found if not asked.measures or one.key in asked.measures))
 
 
-def _with_missing(
-    before: Flatness | None, problem: ls.Problem, run: Run, asked: Asked, device: torch.device, out: Path | None
-) -> Flatness:
+def _with_missing(before: Flatness | None, run: Run, asked: Asked, device: torch.device, out: Path | None) -> Flatness:
     """What was measured before, and what is asked for besides; all of it at once where all is asked for."""
     known = () if before is None else (*before.keys(), *before.left_out)
     missing = [key for key in asked.measures if key not in known]
     if before is not None and not missing and (asked.measures or before.attrs["all"]):
         return before
+    problem = runs.problem(run.path, asked.split, device, asked.images, asked.seed)
     wanted = missing or ls.sharpness.names()
     gap = before.attrs["gap"] if before is not None else _gap(problem, run, asked, device)
     surface = None

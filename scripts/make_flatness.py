@@ -68,10 +68,15 @@ def main() -> None:
         raise SystemExit(f"runs must have a minimum to be measured. Got some that diverged: {', '.join(diverged)}.")
     members = known_cases.groups(names(plan), TWINS)
     options = (device, use.images, use.measures)
-    for member in chain(*members.values()):
+    found_of: dict[Member, Flatness] = {}
+    every = dict.fromkeys(chain(*members.values()))  # groups share members
+    for member in every:
         with suppress(Taken):  # another process is at it: go on with the others first
-            flatness_of(folder, member, *options)
-    measured = {name: [flatness_of(folder, member, *options) for member in of] for name, of in members.items()}
+            found_of[member] = flatness_of(folder, member, *options)
+    for member in every:
+        if member not in found_of:
+            found_of[member] = flatness_of(folder, member, *options)
+    measured = {name: [found_of[member] for member in of] for name, of in members.items()}
     losses = {arm: [running.numbers(folder, member.run) for member in members[arm]] for arm in plan.arms}
     found = known(measured, losses, use.splits) | {"recipe": plan.controls.name, "note": plan.controls.note}
     found |= {"images": use.images, "runs_made_at": made_at(folder, list(plan.runs))}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from landscape import hessian
 from landscape.problem import Problem
+from landscape.sharpness import centres
 from landscape.sharpness.measure import Definition, Measure
 
 _CLOSE = 0.1
@@ -38,7 +37,7 @@ def top_eigenvalue(problem: Problem, term: str, products: int, seed: int) -> Mea
     )
     value, residual = float(found.values[0]), float(found.residuals[0])
     if found.converged:
-        return Measure(what, value, math.nan, math.nan, np.array([value]), note=f"within {residual:.1g}")
+        return centres.single(what, value, f"within {residual:.1g}")
     if residual > _CLOSE * abs(value):
         raise ValueError(
             f"the search for the top eigenvalue must come within {_CLOSE:.0%} of it. Got {value:.3g} with a residual "

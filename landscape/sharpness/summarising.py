@@ -81,8 +81,7 @@ def summary(
 
 def names(*, of_lines: bool = False) -> tuple[str, ...]:
     """Short names of all numbers that need no plane, or of those that lines give, at the default settings."""
-    known = tuple(recipes(Settings(), plane=False))
-    return tuple(key for key in known if key.startswith(("width-", "curvature", "noise-"))) if of_lines else known
+    return tuple(_of_lines(Settings()) if of_lines else recipes(Settings(), plane=False))
 
 
 def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
@@ -93,9 +92,6 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
         plane: Whether a plane is there, whose low-loss set has an area.
     """
 
-    def along(measure: Callable[..., Measure], *at: float) -> Recipe:
-        return lambda source: measure(source.lines, source.term, *at)
-
     def noisy(measure: Callable[..., Measure]) -> Recipe:
         return lambda s: measure(s.problem, s.term, settings.noise_rise, settings.draws, s.seed)
 
@@ -103,9 +99,7 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
         how = {"starts": settings.starts, "steps": settings.steps}
         return lambda source: measure(source.derivatives, size, **how, seed=source.seed)
 
-    found = {f"width-{rise:g}": along(widths.width, rise) for rise in settings.rises}
-    found["curvature"] = along(curvature.curvature)
-    found |= {f"noise-{size:g}": along(noise.expected, size) for size in settings.noise}
+    found = _of_lines(settings)
     found |= {"pac-bayes": noisy(pac_bayes.isotropic), "pac-bayes-relative": noisy(pac_bayes.relative)}
     found["sam"] = within(adversarial.sam, settings.rho)
     found["adaptive"] = within(adversarial.adaptive, settings.rho_adaptive)
@@ -113,8 +107,19 @@ def recipes(settings: Settings, *, plane: bool) -> dict[str, Recipe]:
     found["top-eigenvalue"] = lambda s: spectrum.top_eigenvalue(s.problem, s.term, settings.products, s.seed)
     found["trace"] = lambda s: spectrum.trace(s.problem, s.term, settings.trace_error, settings.products, s.seed)
     if plane:
-        found |= {f"area-{rise:g}": along(area.low_loss, rise) for rise in settings.rises}
+        found |= {f"area-{rise:g}": _along(area.low_loss, rise) for rise in settings.rises}
     return found
+
+
+def _of_lines(settings: Settings) -> dict[str, Recipe]:
+    """Those that are read off lines, without further passes."""
+    found = {f"width-{rise:g}": _along(widths.width, rise) for rise in settings.rises}
+    found["curvature"] = _along(curvature.curvature)
+    return found | {f"noise-{size:g}": _along(noise.expected, size) for size in settings.noise}
+
+
+def _along(measure: Callable[..., Measure], *at: float) -> Recipe:
+    return lambda source: measure(source.lines, source.term, *at)
 
 
 def _refuse_another(surface: Surface, problem: Problem) -> None:
