@@ -17,7 +17,7 @@ from dot import data as image_sets
 from dot import runs
 from dot.grouping import paired
 from dot.runs import Run
-from landscape import store
+from landscape import describing, store
 from landscape.averages import means
 from landscape.directions import Directions
 from landscape.provenance import digest_model
@@ -222,10 +222,5 @@ def _said(difference: Difference) -> str:
 
 def as_plain(found: Flatness) -> dict[str, Any]:
     """The numbers of a minimum and where they come from, as plain data."""
-    rows = [
-        asdict(one.what)
-        | {"value": one.value, "low": one.low, "high": one.high, "n": one.n, "center": one.center}
-        | {"at_least": one.at_least, "note": one.note, "samples": one.samples.tolist()}
-        for one in found
-    ]
+    rows = [describing.describe_measure(one) | {"samples": one.samples.tolist()} for one in found]
     return found.attrs | {"measures": rows}

@@ -43,7 +43,7 @@ def describe(path: str | Path) -> dict[str, Any]:
             ),
         }
     elif isinstance(found, Flatness):
-        body = {"schema": store.FLATNESS, "measures": {m.key: _describe_measure(m) for m in found}}
+        body = {"schema": store.FLATNESS, "measures": {m.key: describe_measure(m) for m in found}}
     else:
         body = {
             "schema": store.CONFLICT,
@@ -57,7 +57,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     return body | {"attributes": found.attrs}
 
 
-def _describe_measure(measure: Measure) -> dict[str, Any]:
+def describe_measure(measure: Measure) -> dict[str, Any]:
+    """A flatness number and its definition as plain data, without its samples."""
     return asdict(measure.what) | {
         "value": measure.value,
         "low": measure.low,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape import modules
 from landscape.batches import Batches, Reader, size_of
+from landscape.isolation import preserve_rng
 
 Objective = Callable[[nn.Module, Any], Mapping[str, "Term"]]
 """``objective(model, batch)`` gives each term per example: ``{"ce": [N], "kd": [N], "correct": [N]}``."""
@@ -92,6 +93,11 @@ class Problem:
     def iterate(self) -> Generator[Any]:
         """Each batch once, on the model's device: see `landscape.batches.Reader`."""
         return Reader(self.batches, self.device).read()
+
+    def data_sha256(self) -> str:
+        """Digest of all the batches, as they come; random states are as before."""
+        with preserve_rng(0, self.device):
+            return Reader(self.batches, self.device).sha256()
 
     def private_copy(self) -> nn.Module:
         """A deep copy of the model in eval mode; the one that measurements write to."""

@@ -148,16 +148,13 @@ def identity_of(out: object, derivatives: Derivatives, seed: int, **more: Any) -
     if out is None:
         return None
     problem = derivatives.problem
-    reader = Reader(problem.batches, problem.device)
     with preserve_rng(0, problem.device):
-        data = reader.sha256()
-    with preserve_rng(0, problem.device):
-        first = probe(problem.private_copy(), problem.objective, reader)
+        first = probe(problem.private_copy(), problem.objective, Reader(problem.batches, problem.device))
     term = next(iter(first)) if derivatives.term is None else derivatives.term
     dtype = next(derivatives.model.parameters()).dtype
     return {
         "checkpoint_sha256": digest_model(problem.model),
-        "data_sha256": data,
+        "data_sha256": problem.data_sha256(),
         "split": problem.split,
         "term": term,
         "first_batch": first.get(term, 0.0),

@@ -16,7 +16,6 @@ from landscape import grid as grids
 from landscape import identity, modules, store
 from landscape.allocation import allocate
 from landscape.averages import Moments
-from landscape.batches import Reader
 from landscape.derivatives import Derivatives, Kind
 from landscape.directions import Directions
 from landscape.directions.weights import check_fit
@@ -24,7 +23,7 @@ from landscape.files import claim
 from landscape.grid import Grid
 from landscape.hessian.ends import Ends, ends, warn_of_given_up
 from landscape.hessian.searching import check
-from landscape.isolation import preserve_rng, thread_count
+from landscape.isolation import thread_count
 from landscape.parts import Part
 from landscape.plan import Plan
 from landscape.problem import Problem
@@ -161,9 +160,7 @@ class _Work(NamedTuple):
         known = identity.of(
             self.problem, self.directions, bn_mode="eval", precision=self.precision, shard=part, data_shard=part
         )
-        with preserve_rng(0, self.problem.device):
-            digest = Reader(self.problem.batches, self.problem.device).sha256()
-        return known | {"data_sha256": digest, "bn_sample_sha256": ""} | self.options
+        return known | {"data_sha256": self.problem.data_sha256(), "bn_sample_sha256": ""} | self.options
 
     def _begun(self, found: Surface | None, known: dict[str, Any], plan: Plan) -> Surface:
         at_home = self.place.derivatives.slope()

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from landscape.batches import Reader
 from landscape.isolation import preserve_rng
 from landscape.problem import Problem, per_example
 from landscape.progress import bar
@@ -155,11 +154,9 @@ def _term(problem: Problem, term: str | None) -> str:
 def _attrs(source: Source, n_directions: int) -> dict[str, Any]:
     problem = source.problem
     lines = {"n_directions": n_directions} if source.surface is None else {}
-    with preserve_rng(0, problem.device):
-        data = Reader(problem.batches, problem.device).sha256()
     return (
         stamp(problem.device)
-        | {"checkpoint_sha256": digest_model(problem.model), "data_sha256": data}
+        | {"checkpoint_sha256": digest_model(problem.model), "data_sha256": problem.data_sha256()}
         | {"split": problem.split, "term": source.term}
         | {"seed": source.seed, "settings": asdict(source.settings)}
         | lines
