@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from landscape.plot._axis import coordinate_label, count, is_wide, mean_label, round_levels
-from landscape.plot._caption import caption
+from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
+from landscape.plot._caption import exactness, mean_label
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -68,7 +68,7 @@ def explore(surfaces: Surface | Mapping[str, Surface], *, term: str) -> go.Figur
             camera=_CAMERA,
             **place,
         )
-    under = f"<br><sup>{html.escape(said, quote=False)}</sup>" if (said := caption(named.values())) else ""
+    under = f"<br><sup>{html.escape(said, quote=False)}</sup>" if (said := exactness(named.values())) else ""
     figure.update_layout(
         title_text=html.escape(mean_label(term, named.values()), quote=False) + under,
         title_y=1.0,

@@ -143,14 +143,14 @@ def test_captions_say_how_exact_a_surface_is():
         "Each cell from a sample of the examples, to a standard error of 2 % of the mean, or of 0.01 (ce) where that is"
     )
     text += " more; 18 % of all evaluations."
-    assert _caption.caption([one, one]) == text
+    assert _caption.exactness([one, one]) == text
     assert " ".join(plot.contour(one, term="ce").get_supxlabel().split()) == text
     errors = {"origin": {"ce": 1e-4, "kd": 2e-4}, "corners": {"ce": 0.05, "kd": 0.01}}
     low = replace(plane(), attrs={"precision": "bf16", "errors": errors})
     said = "Computed in bf16: relative error 2.0e-04 at the origin, 5.0e-02 at the corners."
-    assert _caption.caption([low]) == said
+    assert _caption.exactness([low]) == said
     exact = replace(plane(), attrs={"precision": "float32", "errors": errors})
-    assert _caption.caption([exact, plane()]) == ""
+    assert _caption.exactness([exact, plane()]) == ""
 
 
 @pytest.mark.parametrize("gap", ["inf", "pending"])
@@ -374,14 +374,14 @@ def test_layers_refuse_networks_with_different_layers():
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     first = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "a" / name)]
     second = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "b" / name)]
-    assert [path.suffix for path in first[:2]] == [".pdf", ".png"]
+    assert [path.suffix for path in first[:3]] == [".pdf", ".svg", ".png"]
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.name
 
 
 def test_a_stem_keeps_its_dots(tmp_path):
     paths = plot.save(plot.contour(plane(), term="ce"), tmp_path / "lr-0.05")
-    assert [path.name for path in paths] == ["lr-0.05.pdf", "lr-0.05.png"]
+    assert [path.name for path in paths] == ["lr-0.05.pdf", "lr-0.05.svg", "lr-0.05.png"]
 
 
 def test_global_state_is_left_alone():

@@ -4,7 +4,9 @@ They read results and compute nothing but means and bands for drawing. No window
 the global ``rcParams`` is touched.
 """
 
+from landscape.plot._caption import caption
 from landscape.plot._save import save
+from landscape.plot._style import style
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
@@ -19,6 +21,7 @@ from landscape.plot.verdicts import verdicts
 
 __all__ = [
     "Difference",
+    "caption",
     "contour",
     "cosine",
     "cosines",
@@ -29,6 +32,7 @@ __all__ = [
     "inconsistency",
     "layers",
     "save",
+    "style",
     "tradeoff",
     "verdicts",
 ]

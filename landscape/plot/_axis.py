@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -25,13 +23,6 @@ def coordinate_label(axis: str, surface: Surface) -> str:
     if surface.path is not None:
         return surface.unit
     return f"{axis} ({surface.unit})"
-
-
-def mean_label(term: str, surfaces: Iterable[Surface]) -> str:
-    """Name of a term with what it is averaged over, such as ``ce, mean over 898 examples``, where all have the same."""
-    numbers = [surface.attrs.get("n_examples", "") for surface in surfaces]
-    known = {str(number.get(term, "") if isinstance(number, dict) else number) for number in numbers}
-    return f"{term}, mean over {known.pop() if len(known) == 1 else ''} examples".replace("  ", " ")
 
 
 def round_levels(low: float, high: float, *, log: bool) -> Array:

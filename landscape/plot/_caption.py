@@ -1,20 +1,48 @@
-"""What a figure of surfaces must say of their errors, in a sentence or two under it."""
+"""What a figure says of itself: in a sentence for its caption, and of its surfaces and their errors."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from landscape.plot._axis import count
 from landscape.results import PENDING, Surface
 
-_LETTERS, _LINE = 17.5, 0.16
-"""Letters that fit into an inch, and the height of a line in inches."""
+
+def caption(figure: Figure) -> str:
+    """What a figure of this package shows, and from how many examples, seeds and directions, in which precision.
+
+    For the text under it in a paper. Empty for a figure that none of these functions drew on.
+    """
+    said = [str(ax.get_label()) for ax in figure.axes]
+    return " ".join(dict.fromkeys(text for text in said if text and not text.startswith(("_", "<"))))
 
 
-def caption(surfaces: Iterable[Surface]) -> str:
+def surfaces_said(term: str, surfaces: Mapping[str, Sequence[Surface]]) -> str:
+    """What was averaged and where: the term, its examples and split, the methods, seeds, directions, precision."""
+    every = [surface for seeds in surfaces.values() for surface in seeds]
+    names = ", ".join(name for name in surfaces if name)
+    seeds = sorted({len(group) for group in surfaces.values()})
+    parts = [
+        f"{mean_label(term, every)}{_split(every)}",
+        names,
+        f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed") if seeds[0] > 1 else "",
+        _where(every),
+        _once(surface.attrs.get("precision") for surface in every),
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def mean_label(term: str, surfaces: Iterable[Surface]) -> str:
+    """Name of a term with what it is averaged over, such as ``ce, mean over 898 examples``, where all have the same."""
+    numbers = [surface.attrs.get("n_examples", "") for surface in surfaces]
+    known = {str(number.get(term, "") if isinstance(number, dict) else number) for number in numbers}
+    return f"{term}, mean over {known.pop() if len(known) == 1 else ''} examples".replace("  ", " ")
+
+
+def exactness(surfaces: Iterable[Surface]) -> str:
     """How exact surfaces are: from how many of their examples, and in which precision; empty where neither matters.
 
     Of several surfaces each different sentence once.
@@ -23,12 +51,30 @@ def caption(surfaces: Iterable[Surface]) -> str:
     return " ".join(dict.fromkeys(filter(None, said)))
 
 
-def write_under(figure: Figure, text: str) -> None:
-    """Put a caption under a figure, in lines that fit its width, for which it grows."""
-    if text:
-        lines = textwrap.wrap(text, max(30, int(_LETTERS * figure.get_figwidth())))
-        figure.set_figheight(figure.get_figheight() + _LINE * (len(lines) + 0.5))
-        figure.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")
+def _split(surfaces: Sequence[Surface]) -> str:
+    return {"train": " for training", "test": " for testing"}.get(_once(s.attrs.get("split") for s in surfaces), "")
+
+
+def _where(surfaces: Sequence[Surface]) -> str:
+    """The grid and the directions, where all surfaces have the same."""
+    shape = _once(tuple(zip(surface.dims, surface.status.shape, strict=True)) for surface in surfaces)
+    if not shape:
+        return ""
+    size = dict(shape)
+    scaled = _once(surface.attrs.get("normalize") for surface in surfaces)
+    of = f"{scaled}-normalised directions" if scaled and scaled != "none" else "directions"
+    if "y" in size:
+        return f"{size['x']} x {size['y']} cells in a plane of {of}"
+    if all(surface.path is not None for surface in surfaces):
+        return f"{size['x']} points along a path"
+    n = size.get("direction", 1)
+    return f"{size['x']} points along {n} {of if n > 1 else of.removesuffix('s')} each"
+
+
+def _once(values: Iterable[Any]) -> Any:
+    """What all have alike; empty where they differ."""
+    known = list(dict.fromkeys(values))
+    return known[0] if len(known) == 1 and known[0] is not None else ""
 
 
 def _sample(surface: Surface) -> str:

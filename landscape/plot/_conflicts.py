@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.conflict.result import Conflict
+from landscape.plot._axis import count
 from landscape.results import Array
 
 
@@ -30,6 +31,14 @@ def at_steps(conflict: Conflict, steps: NDArray[np.int64], values: Array) -> Arr
     """Rows of ``values`` ``[B, ...]`` of a recording at the given steps, in their order."""
     _, rows, _ = np.intersect1d(conflict.step, steps, return_indices=True)
     return values[rows]
+
+
+def recordings_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
+    """The methods with their seeds and records, for a caption."""
+    return "; ".join(
+        f"{name}: {count(len(seeds), 'seed')}, {count(len(common_steps(name, seeds)), 'record')}"
+        for name, seeds in conflicts.items()
+    )
 
 
 def common_terms(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, str]:

@@ -4,46 +4,56 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from landscape.files import write_whole
 
-_DPI = 160
+Kind = Literal["pdf", "svg", "png"]
+
+_DPI = {"pdf": 300, "svg": 200, "png": 160}
+"""Dots an inch of a picture; within a vector file, of the meshes that are drawn as one."""
 # A date or a version of the writer would change the bytes of an unchanged figure.
 _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
 }
+# Fonts embedded as TrueType, as journals ask for; ids that depend on the figure alone.
+_FILE: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "landscape"}
 
 
-def save(figure: Figure, stem: str | Path) -> list[Path]:
-    """Write ``stem.pdf`` and ``stem.png``, replacing files that are there.
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write a figure, replacing files that are there; the same figure gives the same bytes.
 
     Args:
         figure: What to write.
-        stem: Path without a suffix (a ``.pdf`` or ``.png`` is left off); missing folders are made.
+        path: Ending in ``.pdf``, ``.svg`` or ``.png``, for one file; without such an ending, for one of each. Missing
+            folders are made.
 
     Returns:
-        The two paths.
+        The paths of what was written.
 
     Raises:
         OSError: A file cannot be written.
     """
-    stem = Path(stem)
-    stem = stem.with_suffix("") if stem.suffix in (".pdf", ".png") else stem
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    asked = [kind for kind in kinds if path.suffix == f".{kind}"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind in ("pdf", "png"):
-        path = Path(f"{stem}.{kind}")
-        write_whole(path, render(figure, kind))
-        paths.append(path)
+    for kind in asked or kinds:
+        target = path if asked else Path(f"{path}.{kind}")
+        write_whole(target, render(figure, kind))
+        paths.append(target)
     return paths
 
 
-def render(figure: Figure, kind: Literal["pdf", "png"]) -> bytes:
-    """The content of a PDF or PNG file (160 dots an inch) with no date in it."""
+def render(figure: Figure, kind: Kind) -> bytes:
+    """The content of a file of a kind, with no date in it."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    with mpl.rc_context(_FILE):
+        figure.savefig(buffer, format=kind, dpi=_DPI[kind], metadata=_METADATA[kind])
     return buffer.getvalue()

@@ -1,14 +1,18 @@
-"""How a method looks: the same in every figure that names the methods in the same order."""
+"""How figures look: the methods, the same in every figure that names them in one order; and the place they are for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 
 WIDTH = 6.4
-"""Width of a figure with one column of axes, in inches."""
+"""Width of a figure with one column of axes, in inches, where no style says otherwise."""
 
 BAND_ALPHA = 0.18
 """Opacity of a band, so that three of them can lie on each other."""
@@ -55,3 +59,60 @@ def tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)
+
+
+_COLUMN = {1: 3.25, 2: 6.75}
+"""Width of a figure over one and over two columns of a journal's page, in inches."""
+
+_PAPER: dict[Any, Any] = {
+    "font.size": 8.0,
+    "axes.labelsize": "medium",
+    "axes.titlesize": "medium",
+    "axes.linewidth": 0.6,
+    "legend.fontsize": "small",
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+}
+
+_width: ContextVar[float | None] = ContextVar("width of figures in inches", default=None)
+
+
+@contextmanager
+def style(name: Literal["paper"], *, columns: Literal[1, 2] = 1) -> Iterator[None]:
+    """Draw for a journal: ``with ls.plot.style("paper"): figure = ls.plot.contour(surface, term="ce")``.
+
+    Figures are as wide as a column (3.25 inches) or two (6.75), letters have 7 to 8 points, and what is else written
+    under a figure is left to `caption`. Within the block matplotlib's settings are changed as by
+    ``matplotlib.rc_context``; after it they are as before.
+
+    Args:
+        name: ``"paper"``.
+        columns: How many columns of a page a figure spans.
+
+    Raises:
+        ValueError: There is no such style, or ``columns`` is neither 1 nor 2.
+    """
+    if name != "paper":
+        raise ValueError(f"name must be 'paper'. Got {name!r}.")
+    if columns not in _COLUMN:
+        raise ValueError(f"columns must be 1 or 2. Got {columns!r}.")
+    token = _width.set(_COLUMN[columns])
+    try:
+        with mpl.rc_context(_PAPER):
+            yield
+    finally:
+        _width.reset(token)
+
+
+def for_paper() -> bool:
+    """Whether figures are drawn for a page, where a caption stands under them in the page's own type."""
+    return _width.get() is not None
+
+
+def sized(width: float, height: float) -> tuple[float, float]:
+    """The size of a figure in inches: as it is asked for, or scaled to the width that a style sets."""
+    asked = _width.get()
+    return (width, height) if asked is None else (asked, height * asked / width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,8 +15,9 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from landscape.plot._axis import coordinate_label, is_wide, mean_label, round_levels
-from landscape.plot._caption import caption, write_under
+from landscape.plot._axis import coordinate_label, is_wide, round_levels
+from landscape.plot._canvas import Canvas, Given, canvas
+from landscape.plot._caption import exactness, mean_label, surfaces_said
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.results import PENDING, Array, Surface
 
@@ -31,7 +31,7 @@ _PENDING = ("#f4f4f4", "#9a9a9a", "////")
 _NOT_FINITE = ("#ffffff", "#7a7a7a", "xxxxx")
 
 
-def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
+def contour(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = None) -> Figure:
     """Every cell in its colour, with contour lines, under one colour scale and one set of levels.
 
     Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights, and rings what else the
@@ -42,31 +42,28 @@ def contour(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     Args:
         surfaces: One plane, or 1 to 6 by name.
         term: Which term.
+        ax: Where to draw, axes for each surface; a new figure if None.
 
     Raises:
-        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, or no value is finite.
+        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, no value is finite, or
+            there are not as many axes.
     """
     named = planes(surfaces, term)
     low, high = value_range(named, term)
     log = is_wide((low, high))
     norm = LogNorm(low, high) if log else Normalize(low, high)
     levels = round_levels(low, high, log=log)
-    figure, axes = _panels(len(named))
-    for ax, (name, surface) in zip(axes, named.items(), strict=True):
-        _draw(ax, surface, measured(surface, term), norm, levels)
-        ax.set_title(name, fontsize=10)
+    columns = min(len(named), _COLUMNS)
+    size = (_PANEL * columns + 1.0, _PANEL * -(-len(named) // columns) + 0.2)
+    on = canvas(ax, len(named), size=size, columns=columns)
+    for panel, (name, surface) in zip(on.axes, named.items(), strict=True):
+        panel.set_box_aspect(1)
+        _draw(panel, surface, measured(surface, term), norm, levels)
+        panel.set_title(name, fontsize="medium")
     scale = "\n(log scale)" if log else ""
-    _color_bar(figure, axes, norm, levels, mean_label(term, named.values()) + scale)
-    legend(figure, named, term)
-    write_under(figure, caption(named.values()))
-    return figure
-
-
-def _panels(n: int) -> tuple[Figure, list[Axes]]:
-    columns = min(n, _COLUMNS)
-    rows = math.ceil(n / columns)
-    figure = Figure(figsize=(_PANEL * columns + 1.0, _PANEL * rows + 0.2), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, i + 1, box_aspect=1) for i in range(n)]
+    _color_bar(on.figure, on.axes, norm, levels, mean_label(term, named.values()) + scale)
+    legend(on, named, term)
+    return on.finish(surfaces_said(term, {name: [one] for name, one in named.items()}), exactness(named.values()))
 
 
 def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Array) -> None:
@@ -136,7 +133,7 @@ def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array,
     bar.ax.hlines(levels, 0, 1, transform=bar.ax.get_yaxis_transform(), colors="white", linewidths=0.8)
 
 
-def legend(figure: Figure, named: Mapping[str, Surface], term: str) -> None:
+def legend(on: Canvas, named: Mapping[str, Surface], term: str) -> None:
     """What the hatches of `mark_missing` mean, where there are some."""
     pending = any((surface.status == PENDING).any() for surface in named.values())
     broken = any((np.isnan(measured(surface, term)) & (surface.status != PENDING)).any() for surface in named.values())
@@ -146,4 +143,4 @@ def legend(figure: Figure, named: Mapping[str, Surface], term: str) -> None:
         for label, (face, edge, hatch) in shown
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        on.legend(handles, loc="outside lower center", ncols=2)

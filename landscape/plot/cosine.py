@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import band, mean_of_known
-from landscape.plot._caption import write_under
-from landscape.plot._conflicts import at_steps, common_steps, common_terms
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
 
 
-def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
+def cosine(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
     """Cosine of the gradients of two terms at each recorded step, a row of axes for each method.
 
     The line is the mean over the seeds and the band reaches from the lowest to the highest of them, both at the steps
@@ -26,20 +26,20 @@ def cosine(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
 
     Args:
         conflicts: For each method one recording for each seed.
+        ax: Where to draw, axes for each method; a new figure if None.
 
     Raises:
         ValueError: A method has no recording or no step that all its recordings share, the recordings compare
             different terms, or there are no methods or more than 6.
     """
     a, b = common_terms(conflicts)
-    figure = Figure(figsize=(WIDTH, 1.3 + 1.3 * len(conflicts)), layout="constrained")
-    axes = figure.subplots(len(conflicts), sharex=True, sharey=True, squeeze=False)[:, 0]
-    for ax, (name, look) in zip(axes, looks(conflicts).items(), strict=True):
-        _draw(ax, name, conflicts[name], look)
-    axes[-1].set_xlabel("step")
-    figure.supylabel(f"cosine of the {a} and {b} gradients", fontsize=10)
-    write_under(figure, " ".join(filter(None, (_bias(name, seeds) for name, seeds in conflicts.items()))))
-    return figure
+    on = canvas(ax, len(conflicts), size=(WIDTH, 1.3 + 1.3 * len(conflicts)), share_x=True, share_y=True)
+    for panel, (name, look) in zip(on.axes, looks(conflicts).items(), strict=True):
+        _draw(panel, name, conflicts[name], look)
+    on.label_x("step")
+    on.label_y(f"cosine of the {a} and {b} gradients")
+    biases = " ".join(filter(None, (_bias(name, seeds) for name, seeds in conflicts.items())))
+    return on.finish(f"Cosine of the {a} and {b} gradients; {recordings_said(conflicts)}.", biases)
 
 
 def _bias(name: str, seeds: Sequence[Conflict]) -> str:
@@ -64,5 +64,5 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
     ax.plot(steps, mean, color=look.color, linewidth=1.0)
     spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
     title = f"{name}: mean of {count(len(seeds), 'seed')}{spread}, {count(len(steps), 'record')}"
-    ax.set_title(title, loc="left", fontsize=9)
+    ax.set_title(title, loc="left", fontsize="small")
     tidy(ax)

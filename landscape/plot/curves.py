@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.plot import _bands
-from landscape.plot._axis import coordinate_label, count, is_wide, mean_label
-from landscape.plot._caption import caption, write_under
+from landscape.plot._axis import coordinate_label, count, is_wide
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._caption import exactness, mean_label, surfaces_said
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
 from landscape.plot._surfaces import check_term, measured
 from landscape.results import Array, Surface
@@ -18,7 +19,7 @@ from landscape.results import Array, Surface
 _LOW, _HIGH = 0.1, 0.9
 
 
-def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: str, ax: Axes | None = None) -> Figure:
+def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: str, ax: Given = None) -> Figure:
     """Mean of a term along lines, with the band that holds the middle 80 % of the curves.
 
     A curve is one direction of one seed; the legend counts both. Where every method has a single
@@ -39,20 +40,16 @@ def curves(lines: Surface | Mapping[str, Surface | Sequence[Surface]], *, term: 
             are no methods or more than 6.
     """
     methods = {name: _seeds(name, value, term) for name, value in _named(lines).items()}
-    alone = ax is None
-    if ax is None:
-        ax = Figure(figsize=(WIDTH, 4.0), layout="constrained").subplots()
+    on = canvas(ax, size=(WIDTH, 4.0))
+    (panel,) = on.axes
     single = all(sum(len(np.atleast_2d(s.status)) for s in seeds) == 1 for seeds in methods.values())
-    means = [_draw(ax, name, methods[name], term, look, single) for name, look in looks(methods).items()]
+    means = [_draw(panel, name, methods[name], term, look, single) for name, look in looks(methods).items()]
     if is_wide(np.concatenate(means)):
-        ax.set_yscale("log")
-    _mark_gaps(ax, methods, means)
-    _label(ax, methods, term, "95 % interval" if single else "10-90 % of curves")
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # axes that were removed from their figure
-    if alone:
-        write_under(figure, caption(surface for seeds in methods.values() for surface in seeds))
-    return figure
+        panel.set_yscale("log")
+    _mark_gaps(panel, methods, means)
+    _label(panel, methods, term, "95 % interval" if single else "10-90 % of curves")
+    every = [surface for seeds in methods.values() for surface in seeds]
+    return on.finish(surfaces_said(term, methods), exactness(every))
 
 
 def _named(lines: Surface | Mapping[str, Surface | Sequence[Surface]]) -> Mapping[str, Surface | Sequence[Surface]]:
@@ -117,5 +114,5 @@ def _label(ax: Axes, methods: Mapping[str, Sequence[Surface]], term: str, band: 
     ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8, zorder=0.5)
     ax.set_xlabel(coordinate_label("x", first))
     ax.set_ylabel(mean_label(term, (surface for seeds in methods.values() for surface in seeds)))
-    ax.legend(title=f"line: mean; band: {band}", fontsize=8, title_fontsize=8, framealpha=0.9)
+    ax.legend(title=f"line: mean; band: {band}", fontsize="small", title_fontsize="small", framealpha=0.9)
     tidy(ax)

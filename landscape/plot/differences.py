@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscape.plot._canvas import Given, canvas
 from landscape.plot._style import MISSING_COLOR, WIDTH, looks, tidy
 
 _FAR = 4.0
@@ -24,7 +25,7 @@ class Difference(NamedTuple):
     found: bool
 
 
-def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str) -> Figure:
+def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str, *, ax: Given = None) -> Figure:
     """A column of axes for each measure, a row for each arm: the difference from the baseline at zero.
 
     Filled: a difference was found. Hollow: none was found, which does not show that there is none. An arm without a
@@ -34,6 +35,7 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str)
     Args:
         measures: ``{measure: {arm: difference}}``, the same arms in each; NaN where undefined.
         baseline: Its name.
+        ax: Where to draw, axes for each measure; a new figure if None.
 
     Raises:
         ValueError: There is no measure, or measures have different arms.
@@ -41,15 +43,16 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str)
     arms = [list(of) for of in measures.values()]
     if not arms or not arms[0] or any(names != arms[0] for names in arms):
         raise ValueError(f"expected the same arms, at least one, for each measure. Got {arms}.")
-    figure = Figure(figsize=(max(WIDTH, 1.9 * len(measures) + 1.6), 1.0 + 0.24 * len(arms[0])), layout="constrained")
-    axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    for ax, (name, of_arm) in zip(axes, measures.items(), strict=True):
-        _draw(ax, list(of_arm.values()))
-        ax.set_title(name, fontsize=9)
-    axes[0].set_yticks(np.arange(len(arms[0])), arms[0], fontsize=8)
-    axes[0].set_ylim(len(arms[0]) - 0.5, -0.5)
-    figure.supxlabel(f"difference from {baseline}, 95 % interval; filled: a difference was found", fontsize=9)
-    return figure
+    size = (max(WIDTH, 1.9 * len(measures) + 1.6), 1.0 + 0.24 * len(arms[0]))
+    on = canvas(ax, len(measures), size=size, columns=len(measures), share_y=True)
+    for panel, (name, of_arm) in zip(on.axes, measures.items(), strict=True):
+        _draw(panel, list(of_arm.values()))
+        panel.set_title(name, fontsize="small")
+    for panel in on.axes[:1] if on.own else on.axes:
+        panel.set_yticks(np.arange(len(arms[0])), arms[0], fontsize="small")
+        panel.set_ylim(len(arms[0]) - 0.5, -0.5)
+    note = f"Difference from {baseline}, 95 % interval; filled: a difference was found."
+    return on.finish(f"Every arm against {baseline}.", note)
 
 
 def _draw(ax: Axes, rows: list[Difference]) -> None:

@@ -10,7 +10,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from landscape.plot._axis import coordinate_label
-from landscape.plot._caption import caption, write_under
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._caption import exactness, surfaces_said
 from landscape.plot._surfaces import plane_y, planes, relative_error
 from landscape.plot.contour import legend, mark_missing
 from landscape.results import PENDING, Array, Surface
@@ -19,7 +20,7 @@ _PANEL = 3.6
 _COLORS = ("cividis", "viridis")
 
 
-def error(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
+def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = None) -> Figure:
     """Relative standard error of every cell, in one scale; beside it, of a sampled plane, the examples evaluated.
 
     Of a sampled plane the error is that of the mean over all its examples, and 0 where all were evaluated; of another
@@ -28,6 +29,7 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     Args:
         surfaces: One plane, or 1 to 6 by name.
         term: Which term.
+        ax: Where to draw, axes for each panel, surface after surface; a new figure if None.
 
     Raises:
         ValueError: As `contour`.
@@ -35,31 +37,33 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str) -> Figure:
     named = planes(surfaces, term)
     errors = {name: 100 * relative_error(surface, term) for name, surface in named.items()}
     columns = 1 + any(surface.sampled is not None for surface in named.values())
-    figure = Figure(figsize=(_PANEL * columns + 0.8, _PANEL * len(named) + 0.3), layout="constrained")
-    axes = np.atleast_2d(figure.subplots(len(named), columns, squeeze=False, subplot_kw={"box_aspect": 1}))
+    size = (_PANEL * columns + 0.8, _PANEL * len(named) + 0.3)
+    on = canvas(ax, len(named) * columns, size=size, columns=columns)
     top = max((float(np.nanmax(of)) for of in errors.values() if np.isfinite(of).any()), default=1.0)
-    for row, (name, surface) in zip(axes, named.items(), strict=True):
+    for i, (name, surface) in enumerate(named.items()):
+        row = on.axes[i * columns : (i + 1) * columns]
         kind = "over the examples" if surface.sampled is None else "of sampling"
         label = f"standard error {kind}, % of {term}"
         _draw(row[0], surface, errors[name], Normalize(0, top or 1.0), _COLORS[0], label)
-        row[0].set_title(name, fontsize=10)
+        row[0].set_title(name, fontsize="medium")
         if surface.sampled is not None:
             counts = np.where(surface.status == PENDING, np.nan, surface.sampled.n_examples.astype(float))
             low, high = max(1.0, float(np.nanmin(counts))), float(np.nanmax(counts))
             _draw(row[1], surface, counts, LogNorm(low, max(high, 1.01 * low)), _COLORS[1], "examples evaluated")
         elif columns == 2:
             row[1].axis("off")
-    legend(figure, named, term)
-    write_under(figure, caption(named.values()))
-    return figure
+    legend(on, named, term)
+    said = surfaces_said(term, {name: [one] for name, one in named.items()})
+    return on.finish(f"Standard error of {said}", exactness(named.values()))
 
 
 def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, colors: str, label: str) -> None:
     mesh = ax.pcolormesh(
         surface.x, plane_y(surface), values, norm=norm, cmap=colors, shading="nearest", rasterized=True
     )
+    ax.set_box_aspect(1)
     mark_missing(ax, surface, values)
     bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.85)
-    bar.set_label(label, fontsize=8)
+    bar.set_label(label, fontsize="small")
     ax.set_xlabel(coordinate_label("x", surface))
     ax.set_ylabel(coordinate_label("y", surface))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.plot._axis import is_wide
-from landscape.plot._caption import write_under
+from landscape.plot._canvas import Given, canvas
 from landscape.plot._style import MISSING_COLOR, Look, looks, tidy
 from landscape.sharpness.verdict import Group, Row, Verdict
 
@@ -19,7 +19,7 @@ _PANEL = 2.5
 _LETTERS = 27
 
 
-def flatness(verdict: Verdict) -> Figure:
+def flatness(verdict: Verdict, *, ax: Given = None) -> Figure:
     """A small panel for each measure, with a row for each group.
 
     Small dots are the seeds, the large marker is their mean (the geometric one where all values are positive), the line
@@ -29,6 +29,7 @@ def flatness(verdict: Verdict) -> Figure:
 
     Args:
         verdict: Of at most 6 groups.
+        ax: Where to draw, axes for each measure; a new figure if None.
 
     Raises:
         ValueError: It has no measure, or more than 6 groups.
@@ -40,16 +41,13 @@ def flatness(verdict: Verdict) -> Figure:
     lines = -(-len(verdict.rows) // columns)
     label = 0.09 * max(len(group.name) for group in groups)
     size = (max(4.0, label + _PANEL * columns), lines * (1.05 + 0.29 * len(groups)))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
-    for ax, row in zip(axes, verdict.rows, strict=False):
-        _draw(ax, row)
-    for ax in axes[len(verdict.rows) :]:
-        ax.set_visible(False)
-    axes[0].set_yticks(np.arange(len(groups)), [group.name for group in groups], fontsize=8)
-    axes[0].set_ylim(len(groups) - 0.45, -0.55)
-    write_under(figure, _read_as(verdict))
-    return figure
+    on = canvas(ax, len(verdict.rows), size=size, columns=columns, share_y=True)
+    for panel, row in zip(on.axes, verdict.rows, strict=True):
+        _draw(panel, row)
+    for panel in on.axes[:1] if on.own else on.axes:
+        panel.set_yticks(np.arange(len(groups)), [group.name for group in groups], fontsize="small")
+        panel.set_ylim(len(groups) - 0.45, -0.55)
+    return on.finish("Flatness of each group, measure by measure.", _read_as(verdict))
 
 
 def _draw(ax: Axes, row: Row) -> None:
@@ -60,8 +58,8 @@ def _draw(ax: Axes, row: Row) -> None:
         ax.set_xscale("log")
     else:
         ax.locator_params(axis="x", nbins=4)
-    ax.set_title(textwrap.fill(row.what.name, _LETTERS), fontsize=8.5)
-    ax.set_xlabel("← flatter" if row.what.flatter == "small" else "flatter →", fontsize=8)
+    ax.set_title(textwrap.fill(row.what.name, _LETTERS), fontsize="small")
+    ax.set_xlabel("← flatter" if row.what.flatter == "small" else "flatter →", fontsize="small")
     ax.tick_params(labelsize=7.5)
     tidy(ax)
 

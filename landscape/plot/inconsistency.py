@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import band
-from landscape.plot._conflicts import at_steps, common_steps, common_terms
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
 from landscape.plot._style import BAND_ALPHA, WIDTH, looks, tidy
 
 
-def inconsistency(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
+def inconsistency(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
     """Share of the squared norm of each of two gradients that is inconsistent, a row of axes for each method.
 
     What is inconsistent is what `landscape.conflict.decompose` leaves of a gradient: 0 where the other term shares all
@@ -24,22 +25,21 @@ def inconsistency(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
 
     Args:
         conflicts: For each method one recording for each seed.
+        ax: Where to draw, axes for each method; a new figure if None.
 
     Raises:
         ValueError: As `landscape.plot.cosine`.
     """
     terms = common_terms(conflicts)
     looks(conflicts)  # which refuses too many
-    figure = Figure(figsize=(WIDTH, 1.5 + 1.3 * len(conflicts)), layout="constrained")
-    axes = figure.subplots(len(conflicts), sharex=True, sharey=True, squeeze=False)[:, 0]
-    for ax, (name, seeds) in zip(axes, conflicts.items(), strict=True):
-        _draw(ax, name, seeds, terms)
-    axes[0].set_ylim(-0.02, 1.02)
-    axes[-1].set_xlabel("step")
-    figure.supylabel("inconsistent share of the squared norm", fontsize=10)
-    lines = axes[0].get_lines()
-    figure.legend(lines, [f"{term} gradient" for term in terms], loc="outside upper center", ncols=2, frameon=False)
-    return figure
+    on = canvas(ax, len(conflicts), size=(WIDTH, 1.5 + 1.3 * len(conflicts)), share_x=True, share_y=True)
+    for panel, (name, seeds) in zip(on.axes, conflicts.items(), strict=True):
+        _draw(panel, name, seeds, terms)
+    on.axes[0].set_ylim(-0.02, 1.02)
+    on.label_x("step")
+    on.label_y("inconsistent share of the squared norm")
+    on.legend(on.axes[0].get_lines(), ncols=2)
+    return on.finish(f"Share of the squared norm that the other gradient does not share; {recordings_said(conflicts)}.")
 
 
 def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]) -> None:
@@ -48,7 +48,8 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]
         rows = np.stack([at_steps(seed, steps, seed.inconsistent_share[term]) for seed in seeds])
         mean, low, high = band(rows, 0.0, 1.0)
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-        ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0)
+        label = f"{term} gradient"
+        ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
     spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
-    ax.set_title(f"{name}: mean of {count(len(seeds), 'seed')}{spread}", loc="left", fontsize=9)
+    ax.set_title(f"{name}: mean of {count(len(seeds), 'seed')}{spread}", loc="left", fontsize="small")
     tidy(ax)

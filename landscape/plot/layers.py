@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
-from landscape.plot._conflicts import common_terms
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._conflicts import common_terms, recordings_said
 from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy
 from landscape.results import Array
 
 _LOW, _HIGH = 0.1, 0.9
 
 
-def layers(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
+def layers(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
     """Mean cosine of the gradients of two terms in each layer, from the first layer down to the last.
 
     A dot is the mean over steps, then over seeds. Its interval reaches from the lowest to the highest seed; of a single
@@ -26,6 +27,7 @@ def layers(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
 
     Args:
         conflicts: For each method one recording for each seed.
+        ax: Where to draw; a new figure if None.
 
     Raises:
         ValueError: A method has no recording, the recordings differ in their layers or compare different terms, or
@@ -33,18 +35,18 @@ def layers(conflicts: Mapping[str, Sequence[Conflict]]) -> Figure:
     """
     a, b = common_terms(conflicts)
     names = _common_layers(conflicts)
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(names) + 0.15 * len(conflicts)), layout="constrained")
-    ax = figure.subplots()
-    ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
+    on = canvas(ax, size=(WIDTH, 1.2 + 0.3 * len(names) + 0.15 * len(conflicts)))
+    (panel,) = on.axes
+    panel.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
     shifts = np.linspace(-0.22, 0.22, len(conflicts)) if len(conflicts) > 1 else [0.0]
     for shift, (name, look) in zip(shifts, looks(conflicts).items(), strict=True):
-        _draw(ax, name, conflicts[name], look, np.arange(len(names)) + shift)
-    ax.set_yticks(np.arange(len(names)), labels=names, fontsize=8)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel(f"cosine of the {a} and {b} gradients")
-    tidy(ax)
-    figure.legend(loc="outside upper center", fontsize=8, frameon=False)
-    return figure
+        _draw(panel, name, conflicts[name], look, np.arange(len(names)) + shift)
+    panel.set_yticks(np.arange(len(names)), labels=names, fontsize="small")
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.set_xlabel(f"cosine of the {a} and {b} gradients")
+    tidy(panel)
+    on.legend()
+    return on.finish(f"Mean cosine of the {a} and {b} gradients in each layer; {recordings_said(conflicts)}.")
 
 
 def _common_layers(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, ...]:

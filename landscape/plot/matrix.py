@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
-from landscape.plot._caption import write_under
+from landscape.plot._canvas import Given, canvas
 
 _COLORS = "RdBu"
 _CELL = 0.85
 
 
-def cosines(conflict: Conflict) -> Figure:
+def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
     """Mean cosine of every two terms' gradients over the records, as a matrix with its values written in the cells.
 
     Red is conflict and blue agreement, on a scale from -1 to 1. Below each mean stands, in brackets, the cosine of the
@@ -22,6 +22,7 @@ def cosines(conflict: Conflict) -> Figure:
 
     Args:
         conflict: Of two or more terms.
+        ax: Where to draw; a new figure if None.
 
     Raises:
         ValueError: It has no records.
@@ -30,25 +31,24 @@ def cosines(conflict: Conflict) -> Figure:
         raise ValueError("conflict must have records. Got none.")
     mean = mean_of_known(conflict.cosines, axis=0)
     size = 1.6 + _CELL * len(conflict.terms)
-    figure = Figure(figsize=(size + 1.0, size), layout="constrained")
-    ax = figure.subplots()
-    image = ax.imshow(mean, cmap=_COLORS, vmin=-1, vmax=1)
+    on = canvas(ax, size=(size + 1.0, size))
+    (panel,) = on.axes
+    image = panel.imshow(mean, cmap=_COLORS, vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(mean):
         if not np.isnan(value):
             color = "white" if abs(value) > 0.6 else "black"
             text = _text(conflict, row, column, value)
-            ax.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+            panel.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
     ticks = np.arange(len(conflict.terms))
-    ax.set_xticks(ticks, labels=conflict.terms, fontsize=9)
-    ax.set_yticks(ticks, labels=conflict.terms, fontsize=9)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    figure.colorbar(image, ax=ax, shrink=0.8, label="cosine of the gradients")
-    said = f"Mean over {count(len(conflict.step), 'record')}."
+    panel.set_xticks(ticks, labels=conflict.terms, fontsize="small")
+    panel.set_yticks(ticks, labels=conflict.terms, fontsize="small")
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+    on.figure.colorbar(image, ax=panel, shrink=0.8, label="cosine of the gradients")
+    note = f"Mean over {count(len(conflict.step), 'record')}."
     if conflict.whole is not None:
-        said += " In brackets: of the gradients over all the examples read."
-    write_under(figure, said)
-    return figure
+        note += " In brackets: of the gradients over all the examples read."
+    return on.finish("Cosine of the gradients of every two terms.", note)
 
 
 def _text(conflict: Conflict, row: int, column: int, value: float) -> str:

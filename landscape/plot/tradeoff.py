@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.plot._axis import count, is_wide
+from landscape.plot._canvas import Given, canvas
 from landscape.plot._style import WIDTH, Look, looks, tidy
 from landscape.results import Array
 
@@ -17,7 +18,10 @@ Path = tuple[Array, Array]
 
 
 def tradeoff(
-    paths: Mapping[str, Sequence[Path]], *, labels: tuple[str, str] = ("task loss", "distillation loss")
+    paths: Mapping[str, Sequence[Path]],
+    *,
+    labels: tuple[str, str] = ("task loss", "distillation loss"),
+    ax: Given = None,
 ) -> Figure:
     """The way each method takes through the plane of its two losses.
 
@@ -27,6 +31,7 @@ def tradeoff(
     Args:
         paths: For each method one ``(task [epochs], distill [epochs])`` for each seed.
         labels: Names of the two losses: of the horizontal axis and of the vertical one.
+        ax: Where to draw; a new figure if None.
 
     Raises:
         ValueError: A method has no seed, the two losses of a seed differ in length or have no epoch, or there are no
@@ -34,16 +39,17 @@ def tradeoff(
     """
     for name, seeds in paths.items():
         _check(name, seeds)
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    ax = figure.subplots()
+    on = canvas(ax, size=(WIDTH, 4.6))
+    (panel,) = on.axes
     for name, look in looks(paths).items():
-        _draw(ax, name, paths[name], look)
-    _scale(ax, [path for seeds in paths.values() for path in seeds])
-    ax.set_xlabel(labels[0])
-    ax.set_ylabel(labels[1])
-    _legend(ax)
-    tidy(ax)
-    return figure
+        _draw(panel, name, paths[name], look)
+    _scale(panel, [path for seeds in paths.values() for path in seeds])
+    panel.set_xlabel(labels[0])
+    panel.set_ylabel(labels[1])
+    _legend(panel)
+    tidy(panel)
+    methods = "; ".join(f"{name}: {count(len(seeds), 'seed')}" for name, seeds in paths.items())
+    return on.finish(f"{labels[0]} against {labels[1]} over training; {methods}.")
 
 
 def _check(name: str, seeds: Sequence[Path]) -> None:
@@ -93,4 +99,6 @@ def _legend(ax: Axes) -> None:
         )
         for face, label in (("white", "first epoch"), ("black", "last epoch"))
     ]
-    ax.legend(handles=handles, title="thick: mean; thin: one seed", fontsize=8, title_fontsize=8, framealpha=0.9)
+    ax.legend(
+        handles=handles, title="thick: mean; thin: one seed", fontsize="small", title_fontsize="small", framealpha=0.9
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from landscape.plot._caption import write_under
+from landscape.plot._canvas import Given, canvas
 from landscape.sharpness.verdict import Difference, Verdict
 
 # A dark and a light colour, so that a greyscale print tells them apart; the words in the cells say it a second time.
@@ -21,7 +21,7 @@ _READ_AS = (
 )
 
 
-def verdicts(verdict: Verdict) -> Figure:
+def verdicts(verdict: Verdict, *, ax: Given = None) -> Figure:
     """A line for each measure and a column for every two groups: what the first is, against the second.
 
     Coloured where the groups are told apart: dark where the first is flatter, light where it is sharper. The number is
@@ -29,6 +29,7 @@ def verdicts(verdict: Verdict) -> Figure:
 
     Args:
         verdict: Of two groups or more.
+        ax: Where to draw; a new figure if None.
 
     Raises:
         ValueError: It has no measure.
@@ -41,22 +42,21 @@ def verdicts(verdict: Verdict) -> Figure:
     heads = [f"{pair.one}\nagainst\n{pair.other}" for pair in pairs]
     wide = max(1.15, 0.085 * max(len(line) for head in heads for line in head.splitlines()))
     height = 1.15 + 0.42 * len(names)
-    figure = Figure(figsize=(label + wide * len(pairs) + 0.4, height), layout="constrained")
-    ax = figure.subplots()
+    on = canvas(ax, size=(label + wide * len(pairs) + 0.4, height))
+    (panel,) = on.axes
     for y, row in enumerate(verdict.rows):
         for x, difference in enumerate(row.differences):
             face, ink = _FACE.get(difference.outcome, _PLAIN)
-            ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
-            ax.text(x, y, _text(difference), ha="center", va="center", fontsize=7.5, color=ink, linespacing=1.15)
-    ax.set_xlim(-0.5, len(pairs) - 0.5)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xticks(np.arange(len(pairs)), heads, fontsize=8)
-    ax.set_yticks(np.arange(len(names)), names, fontsize=8)
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    write_under(figure, _READ_AS)
-    return figure
+            panel.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
+            panel.text(x, y, _text(difference), ha="center", va="center", fontsize=7.5, color=ink, linespacing=1.15)
+    panel.set_xlim(-0.5, len(pairs) - 0.5)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.set_xticks(np.arange(len(pairs)), heads, fontsize="small")
+    panel.set_yticks(np.arange(len(names)), names, fontsize="small")
+    panel.xaxis.tick_top()
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+    return on.finish("Which groups of minima are told apart.", _READ_AS)
 
 
 def _text(difference: Difference) -> str:
