@@ -1,0 +1,67 @@
+"""One self-contained page: its data, the scripts that show them, and plotly.js."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+
+from landscape.files import write_whole
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with controls and charts, made in the browser from its data.
+
+    Attributes:
+        title: Heading, shown as text.
+        scripts: Names in ``landscape/templates/explorer``, in the order in which they run, after ``common.js``.
+        data: What the scripts show; of texts, numbers, lists and tables, arrays as by `landscape.explorer.arrays`.
+        picture: Draws what stands in for the page where no script runs.
+    """
+
+    title: str
+    scripts: Sequence[str]
+    data: Mapping[str, Any]
+    picture: Callable[[], Figure]
+
+    def to_html(self) -> str:
+        """The whole page as text: pictures, styles and scripts are part of it, and it needs no network."""
+        environment = Environment(
+            loader=PackageLoader("landscape", "templates/explorer"), autoescape=True, undefined=StrictUndefined
+        )
+        return environment.get_template("page.html.j2").render(
+            title=self.title,
+            style=Markup(_read("page.css")),
+            plotly=Markup(get_plotlyjs()),
+            scripts=[Markup(_read(name)) for name in ("common.js", *self.scripts)],
+            data=_as_json(self.data),
+        )
+
+    def write_html(self, path: str | Path) -> None:
+        """Write the page whole or not at all, replacing a file that is there.
+
+        Raises:
+            OSError: The file cannot be written; one that was there is unchanged.
+        """
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, self.to_html().encode())
+
+
+def _as_json(data: Mapping[str, Any]) -> Markup:
+    """Data for a script element, in which no text can end it: ``<`` is written as an escape."""
+    return Markup(json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
+
+
+@cache
+def _read(name: str) -> str:
+    return (files("landscape") / "templates" / "explorer" / name).read_text(encoding="utf-8")
