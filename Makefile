@@ -15,7 +15,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 
 unit: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist worksteal
 
 wheel: .venv/installed-dev
 	scripts/smoke_wheel.sh $(BIN)/python
