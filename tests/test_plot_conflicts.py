@@ -10,7 +10,7 @@ from test_conflict_terms import measured
 
 from landscape import plot
 from landscape.conflict import from_gram
-from landscape.plot import Difference
+from landscape.plot import Effect
 
 
 def random(seed: int = 0, k: int = 2, steps=range(6)):
@@ -70,13 +70,13 @@ def test_the_bias_of_batches_is_said_under_their_cosine():
     assert plot.cosine({"KD": [random()]}).get_supxlabel() == ""
 
 
-def differences(*rows: tuple[float, float, float, bool]) -> dict[str, Difference]:
-    return {f"arm {i}": Difference(*row) for i, row in enumerate(rows)}
+def effects(*rows: tuple[float, float, float, bool]) -> dict[str, Effect]:
+    return {f"arm {i}": Effect(*row) for i, row in enumerate(rows)}
 
 
-def test_differences_are_drawn_at_their_values_and_filled_where_one_was_found() -> None:
-    rows = differences((0.5, 0.2, 0.8, True), (-0.1, -0.6, 0.4, False), (nan, nan, nan, False))
-    figure = plot.differences({"accuracy": rows, "loss": rows}, "the baseline")
+def test_effects_are_drawn_at_their_values_and_filled_where_one_was_found() -> None:
+    rows = effects((0.5, 0.2, 0.8, True), (-0.1, -0.6, 0.4, False), (nan, nan, nan, False))
+    figure = plot.effects({"accuracy": rows, "loss": rows}, "the baseline")
     for ax, name in zip(figure.axes, ("accuracy", "loss"), strict=True):
         assert ax.get_title() == name
         points = [line for line in ax.get_lines() if line.get_marker() == "o"]
@@ -90,8 +90,8 @@ def test_differences_are_drawn_at_their_values_and_filled_where_one_was_found() 
 
 
 def test_an_arm_far_beyond_the_others_is_an_arrow_with_its_value() -> None:
-    rows = differences(*[(0.1 * i, 0.1 * i - 0.3, 0.1 * i + 0.3, False) for i in range(5)], (-96.0, -97.0, -95.0, True))
-    (ax,) = plot.differences({"accuracy": rows}, "it").axes
+    rows = effects(*[(0.1 * i, 0.1 * i - 0.3, 0.1 * i + 0.3, False) for i in range(5)], (-96.0, -97.0, -95.0, True))
+    (ax,) = plot.effects({"accuracy": rows}, "it").axes
     assert ax.get_xlim()[1] < 5
     assert [text.get_text() for text in ax.texts] == ["-96"]
     (arrow,) = (line for line in ax.get_lines() if line.get_marker() == "<")
@@ -100,8 +100,8 @@ def test_an_arm_far_beyond_the_others_is_an_arrow_with_its_value() -> None:
 
 
 def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrowhead() -> None:
-    rows = differences(*[(0.0, -1.0, 1.0, False)] * 5, (3.0, -30.0, 36.0, False), (0.5, -9.0, 0.9, False))
-    (ax,) = plot.differences({"accuracy": rows}, "it").axes
+    rows = effects(*[(0.0, -1.0, 1.0, False)] * 5, (3.0, -30.0, 36.0, False), (0.5, -9.0, 0.9, False))
+    (ax,) = plot.effects({"accuracy": rows}, "it").axes
     heads = [(line.get_marker(), float(line.get_ydata()[0])) for line in ax.get_lines() if line.get_marker() in "<>"]
     assert heads == [("<", 5.0), (">", 5.0), ("<", 6.0)]
     assert not ax.texts
@@ -109,6 +109,6 @@ def test_an_interval_that_goes_on_beyond_the_axis_ends_in_an_arrowhead() -> None
 
 def test_measures_of_other_arms_are_refused() -> None:
     with pytest.raises(ValueError, match="expected the same arms, at least one, for each measure"):
-        plot.differences({"a": differences((0, 0, 0, False)), "b": {}}, "it")
+        plot.effects({"a": effects((0, 0, 0, False)), "b": {}}, "it")
     with pytest.raises(ValueError, match="expected the same arms"):
-        plot.differences({}, "it")
+        plot.effects({}, "it")

@@ -12,18 +12,18 @@ from dot.config import METHODS
 from dot.controls.measuring import MEASURES
 from dot.controls.results import SHOWN, Results, means
 from landscape import report
-from landscape.plot import Difference
+from landscape.plot import Effect
 
 
 def figure(found: Results, baseline: str) -> Figure:
     """Every arm against a baseline, in the measures of `SHOWN`."""
     measures = {
         MEASURES[measure].short: {
-            arm: Difference(c.mean, c.low, c.high, c.found) for arm, c in found.comparisons(baseline, measure).items()
+            arm: Effect(c.mean, c.low, c.high, c.found) for arm, c in found.comparisons(baseline, measure).items()
         }
         for measure in SHOWN
     }
-    return ls.plot.differences(measures, baseline)
+    return ls.plot.effects(measures, baseline)
 
 
 def draw(found: Results, folder: Path) -> None:

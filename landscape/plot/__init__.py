@@ -10,7 +10,7 @@ from landscape.plot._style import style
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
-from landscape.plot.differences import Difference, differences
+from landscape.plot.effects import Effect, effects
 from landscape.plot.error import error
 from landscape.plot.flatness import flatness
 from landscape.plot.inconsistency import inconsistency
@@ -20,13 +20,13 @@ from landscape.plot.tradeoff import tradeoff
 from landscape.plot.verdicts import verdicts
 
 __all__ = [
-    "Difference",
+    "Effect",
     "caption",
     "contour",
     "cosine",
     "cosines",
     "curves",
-    "differences",
+    "effects",
     "error",
     "flatness",
     "inconsistency",

@@ -1,4 +1,4 @@
-"""Differences from a baseline with their intervals, for many arms and several measures."""
+"""Effects of many arms: differences from a baseline with their intervals, in several measures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAR = 4.0
 """Times the median reach of the intervals, beyond which an arm is not drawn to scale."""
 
 
-class Difference(NamedTuple):
+class Effect(NamedTuple):
     """A mean difference, its 95 % interval, and whether a difference was found (after correction for many)."""
 
     mean: float
@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     found: bool
 
 
-def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str, *, ax: Given = None) -> Figure:
+def effects(measures: Mapping[str, Mapping[str, Effect]], baseline: str, *, ax: Given = None) -> Figure:
     """A column of axes for each measure, a row for each arm: the difference from the baseline at zero.
 
     Filled: a difference was found. Hollow: none was found, which does not show that there is none. An arm without a
@@ -33,7 +33,7 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str,
     value, so that the others can be told apart; an interval that goes on beyond the axis ends in an arrowhead.
 
     Args:
-        measures: ``{measure: {arm: difference}}``, the same arms in each; NaN where undefined.
+        measures: ``{measure: {arm: effect}}``, the same arms in each; NaN where undefined.
         baseline: Its name.
         ax: Where to draw, axes for each measure; a new figure if None.
 
@@ -55,8 +55,8 @@ def differences(measures: Mapping[str, Mapping[str, Difference]], baseline: str,
     return on.finish(f"Every arm against {baseline}.", note)
 
 
-def _draw(ax: Axes, rows: list[Difference]) -> None:
-    (look,) = looks(["difference"]).values()
+def _draw(ax: Axes, rows: list[Effect]) -> None:
+    (look,) = looks(["effect"]).values()
     edge = _edge(rows)
     ax.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
     for y, row in enumerate(rows):
@@ -79,7 +79,7 @@ def _draw(ax: Axes, rows: list[Difference]) -> None:
     tidy(ax)
 
 
-def _edge(rows: list[Difference]) -> float:
+def _edge(rows: list[Effect]) -> float:
     """Half the width of the axis: all intervals, unless some arms are far beyond most of them."""
     reach = np.array([max(abs(row.low), abs(row.high)) for row in rows if np.isfinite(row.low)])
     if not reach.size:
