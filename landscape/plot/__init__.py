@@ -7,32 +7,40 @@ the global ``rcParams`` is touched.
 from landscape.plot._caption import caption
 from landscape.plot._save import save
 from landscape.plot._style import style
+from landscape.plot.connectivity import connectivity
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
+from landscape.plot.difference import difference
 from landscape.plot.effects import Effect, effects
 from landscape.plot.error import error
 from landscape.plot.flatness import flatness
 from landscape.plot.inconsistency import inconsistency
 from landscape.plot.layers import layers
 from landscape.plot.matrix import cosines
+from landscape.plot.relief import relief
 from landscape.plot.tradeoff import tradeoff
+from landscape.plot.trajectory import trajectory
 from landscape.plot.verdicts import verdicts
 
 __all__ = [
     "Effect",
     "caption",
+    "connectivity",
     "contour",
     "cosine",
     "cosines",
     "curves",
+    "difference",
     "effects",
     "error",
     "flatness",
     "inconsistency",
     "layers",
+    "relief",
     "save",
     "style",
     "tradeoff",
+    "trajectory",
     "verdicts",
 ]
