@@ -11,14 +11,19 @@ from landscape.plot.connectivity import connectivity
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
+from landscape.plot.decomposition import decomposition
+from landscape.plot.density import density
 from landscape.plot.difference import difference
 from landscape.plot.effects import Effect, effects
+from landscape.plot.eigenvalues import eigenvalues
 from landscape.plot.error import error
 from landscape.plot.flatness import flatness
+from landscape.plot.heatmap import heatmap
 from landscape.plot.inconsistency import inconsistency
 from landscape.plot.layers import layers
 from landscape.plot.matrix import cosines
 from landscape.plot.relief import relief
+from landscape.plot.sweep import sweep
 from landscape.plot.tradeoff import tradeoff
 from landscape.plot.trajectory import trajectory
 from landscape.plot.verdicts import verdicts
@@ -31,15 +36,20 @@ __all__ = [
     "cosine",
     "cosines",
     "curves",
+    "decomposition",
+    "density",
     "difference",
     "effects",
+    "eigenvalues",
     "error",
     "flatness",
+    "heatmap",
     "inconsistency",
     "layers",
     "relief",
     "save",
     "style",
+    "sweep",
     "tradeoff",
     "trajectory",
     "verdicts",

@@ -109,7 +109,7 @@ def _draw(ax: Axes, name: str, surface: Surface, term: str, look: Look, barrier:
     missing = surface.x[np.isnan(values)]
     if missing.size:
         (crosses,) = ax.plot(missing, np.full(missing.shape, 0.985), "x", color=look.color, markersize=5)
-        crosses.set_transform(ax.get_xaxis_transform())
+        crosses.set(transform=ax.get_xaxis_transform(), clip_on=False)
         crosses.set_label(f"{short(name)}: pending or not finite" if name else "pending or not finite")
 
 

@@ -1,0 +1,85 @@
+"""How long the part is that two gradients share, and what is left of each, over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from landscape.conflict.result import Conflict
+from landscape.plot._axis import count, is_wide
+from landscape.plot._bands import band
+from landscape.plot._canvas import Given, canvas
+from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
+from landscape.plot._names import short
+from landscape.plot._room import at_least, columns_of
+from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy
+from landscape.results import Array
+
+
+def decomposition(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
+    """Norm of the consistent part of two gradients and of the inconsistent part of each, a row for each method.
+
+    The parts are those of `landscape.conflict.decompose`: the consistent one is the same for both gradients, and each
+    gradient is the sum of it and of its own inconsistent part. Lines are means over the seeds and bands reach from the
+    lowest to the highest of them, at the steps that all seeds have; nothing is smoothed. A step at which a gradient is
+    zero is left open. The vertical axes are logarithmic where the positive norms span a factor of 30 or more; a mean
+    of zero is then a triangle at the lower edge.
+
+    Args:
+        conflicts: For each method one recording for each seed.
+        ax: Where to draw, axes for each method; a new figure if None.
+
+    Raises:
+        ValueError: As `landscape.plot.cosine`.
+    """
+    terms = common_terms(conflicts)
+    looks(conflicts)  # which refuses too many
+    drawn = {name: _bands_of(name, seeds, terms) for name, seeds in conflicts.items()}
+    rows = len(conflicts)
+    on = canvas(ax, rows, size=at_least(WIDTH, 1.5 + 1.5 * rows, 1.1 + 0.95 * rows), share_x=True, share_y=True)
+    means = np.concatenate([mean for lines in drawn.values() for mean, _, _ in lines.values()])
+    log = is_wide(means[means > 0])
+    for panel, (name, seeds) in zip(on.axes, conflicts.items(), strict=True):
+        if log:
+            panel.set_yscale("log", nonpositive="mask")
+        _draw(panel, common_steps(name, seeds), drawn[name], log)
+        spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
+        title = f"{short(name)}: mean of {count(len(seeds), 'seed')}{spread}"
+        panel.set_title(title, loc="left", fontsize="small")
+        tidy(panel)
+    if not log:
+        on.axes[0].set_ylim(bottom=0.0)
+    on.label_x("step")
+    on.label_y("norm")
+    on.legend(on.axes[0].get_lines()[: len(terms) + 1], ncols=columns_of(WIDTH, 3, 2.0))
+    said = f"Norms of the consistent part of the {terms[0]} and {terms[1]} gradients and of what is left of each"
+    return on.finish(f"{said}; {recordings_said(conflicts)}.")
+
+
+def _bands_of(name: str, seeds: Sequence[Conflict], terms: tuple[str, str]) -> dict[str, tuple[Array, Array, Array]]:
+    """Mean, lowest and highest norm of each part at the common steps, each ``[B]``."""
+    steps = common_steps(name, seeds)
+
+    def of(rows: list[Array]) -> tuple[Array, Array, Array]:
+        return band(np.stack([at_steps(seed, steps, row) for seed, row in zip(seeds, rows, strict=True)]), 0.0, 1.0)
+
+    parts = {"consistent part": of([seed.consistent for seed in seeds])}
+    return parts | {f"inconsistent, {term}": of([seed.inconsistent[term] for seed in seeds]) for term in terms}
+
+
+def _draw(ax: Axes, steps: NDArray[np.int64], lines: Mapping[str, tuple[Array, Array, Array]], log: bool) -> None:
+    for (label, (mean, low, high)), look in zip(lines.items(), looks(lines).values(), strict=True):
+        ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
+        ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
+    for (mean, _, _), look in zip(lines.values(), looks(lines).values(), strict=True):
+        if log and (mean == 0).any():
+            _mark_zeros(ax, steps[mean == 0], look)
+
+
+def _mark_zeros(ax: Axes, steps: NDArray[np.int64], look: Look) -> None:
+    (triangles,) = ax.plot(steps, np.full(steps.shape, 0.02), linestyle="none", marker="v", color=look.color)
+    triangles.set(transform=ax.get_xaxis_transform(), markersize=4)
