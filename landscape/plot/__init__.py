@@ -4,6 +4,7 @@ They read results and compute nothing but means and bands for drawing. No window
 the global ``rcParams`` is touched.
 """
 
+from landscape.plot._alt import alt_text
 from landscape.plot._caption import caption
 from landscape.plot._save import save
 from landscape.plot._style import style
@@ -29,7 +30,8 @@ from landscape.plot.trajectory import trajectory
 from landscape.plot.verdicts import verdicts
 
 __all__ = [
-    "Effect",
+    "Difference",
+    "alt_text",
     "caption",
     "connectivity",
     "contour",

@@ -1,0 +1,90 @@
+"""Alternative texts say what is drawn: their numbers are those of the arrays that went in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_plot import bundle, conflict, every_figure, plane, surface
+from test_plot_conflicts import random
+from test_plot_flatness import WIDTH, row, verdict
+
+from landscape import plot
+from landscape.plot import alt_text
+from landscape.results import NOT_FINITE, PENDING
+
+
+def test_a_line_is_said_with_its_ends_and_its_lowest_and_highest_point() -> None:
+    said = alt_text(plot.curves({"CE": surface([4.0, 1.5, 9.25], dims=("x",))}, term="ce"))
+    assert "x (filter norms) from -1 to 1" in said.lower()
+    assert "CE: 1 direction, 1 seed: 4 at -1, 9.25 at 1; lowest 1.5 at 0, highest 9.25 at 1." in said
+
+
+def test_the_scale_of_an_axis_is_said() -> None:
+    assert "logarithmic" in alt_text(plot.curves(surface([1.0, 50.0], dims=("x",)), term="ce"))
+    assert "logarithmic" not in alt_text(plot.curves(surface([1.0, 2.0], dims=("x",)), term="ce"))
+
+
+def test_a_map_is_said_with_its_lowest_and_highest_cell() -> None:
+    one, other = plane(0), plane(1)
+    one.means["ce"][1, 2], one.means["ce"][4, 6] = 0.125, 77.0
+    said = alt_text(plot.contour({"KD": one, "DOT": other}, term="ce"))
+    assert f"KD: lowest 0.125 at ({one.x[2]:.3g}, {one.y[1]:.3g}), highest 77 at (1, 2)." in said
+    low = np.unravel_index(other.values("ce").argmin(), (5, 7))
+    assert f"DOT: lowest {other.values('ce').min():.3g} at ({other.x[low[1]]:.3g}, {other.y[low[0]]:.3g})" in said
+    assert "2 panels (KD, DOT)" in said
+    assert "ce, mean over examples from 0.125 to 77" in said
+
+
+def test_cells_without_a_value_are_counted() -> None:
+    one = plane()
+    one.means["ce"][0, 0], one.status[0, 0] = np.inf, NOT_FINITE
+    one.status[4, :] = PENDING
+    assert "8 of 35 cells without a value" in alt_text(plot.contour(one, term="ce"))
+
+
+def test_panels_without_a_legend_have_their_line_said() -> None:
+    c = conflict()
+    said = alt_text(plot.cosine({"KD+DOT": [c]}))
+    assert f"{c.cosine[0]:.3g} at 0, {c.cosine[-1]:.3g} at 5" in said
+    assert f"highest {c.cosine.max():.3g} at {c.cosine.argmax()}." in said
+
+
+def test_rows_with_names_are_said_by_name() -> None:
+    c = conflict()
+    mean = c.layer_cosine.mean(axis=0)
+    said = alt_text(plot.layers({"CE": [c]}))
+    assert f"lowest {mean.min():.3g} in {c.layers[mean.argmin()]}" in said
+    assert f"highest {mean.max():.3g} in {c.layers[mean.argmax()]}" in said
+    assert "CE 1.8, KD 0.9." in alt_text(plot.flatness(verdict(row(), row(WIDTH))))
+
+
+def test_cells_of_tables_are_said() -> None:
+    c = random(k=3)
+    said = alt_text(plot.cosines(c))
+    assert f"kd, decay: {np.mean(c.cosines[:, 1, 2]):.2f}." in said
+    assert "curvature, KD against CE: flatter 0.5 times." in alt_text(plot.verdicts(verdict(row())))
+
+
+@pytest.mark.parametrize("name", ['<script>alert("1")</script>', "наука", "a" * 200])
+def test_names_may_be_anything_and_the_text_stays_short(name: str) -> None:
+    said = alt_text(plot.contour({name: plane(), "b": plane(1)}, term="ce"))
+    assert (name if len(name) < 40 else "a" * 39 + "…") in said
+    assert len(said) < 650
+
+
+def test_many_panels_are_summed_up() -> None:
+    rows = [row() for _ in range(12)]
+    said = alt_text(plot.flatness(verdict(*rows)))
+    assert "12 panels" in said
+    assert len(said) < 650
+
+
+def test_no_figure_is_without_a_text_and_none_is_long() -> None:
+    for name, figure in every_figure().items():
+        assert 40 < len(alt_text(figure)) < 650, name
+    assert alt_text(Figure()) == "An empty figure."
+    empty = Figure()
+    empty.add_subplot().plot([0, 1], [np.nan, np.nan], label="nothing")
+    assert "nothing: no values." in alt_text(empty)
+    assert "4 directions" in alt_text(plot.curves(bundle(), term="ce"))
