@@ -95,9 +95,9 @@ def pictures(groups: Group, verdict: Verdict | None = None) -> list[Picture]:
             "tradeoff",
             "Task loss against distillation loss over training",
             "Each line follows both losses on the test images from epoch to epoch, from the hollow marker to the "
-            "filled one. Lower and further left is better in both; a method that lowers one loss at the cost of the "
-            "other moves up or to the right.",
-            lambda: ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)")),
+            "filled one; crosses are where the learning rate drops. Lower and further left is better in both; a method "
+            "that lowers one loss at the cost of the other moves up or to the right.",
+            lambda: tradeoff(groups),
         ),
         Picture(
             "cosine",
@@ -158,6 +158,16 @@ def _contours(planes: Mapping[str, ls.Surface], term: str, name: str, seed: int)
         "directions and all seeds.",
         lambda: ls.plot.contour(planes, term=term),
     )
+
+
+def tradeoff(groups: Group) -> Figure:
+    """Both losses on the test images over training, with marks where the learning rate drops.
+
+    Raises:
+        ValueError: A run has no distillation loss, being a teacher.
+    """
+    drops = {name: runs[0].config.train.milestones for name, runs in groups.items()}
+    return ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)"), marks=drops)
 
 
 def paths(groups: Group) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:

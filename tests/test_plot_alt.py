@@ -69,7 +69,7 @@ def test_cells_of_tables_are_said() -> None:
 @pytest.mark.parametrize("name", ['<script>alert("1")</script>', "наука", "a" * 200])
 def test_names_may_be_anything_and_the_text_stays_short(name: str) -> None:
     said = alt_text(plot.contour({name: plane(), "b": plane(1)}, term="ce"))
-    assert (name if len(name) < 40 else "a" * 39 + "…") in said
+    assert (name if len(name) < 40 else "a" * 20) in said
     assert len(said) < 650
 
 

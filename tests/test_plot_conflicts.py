@@ -68,6 +68,8 @@ def test_the_bias_of_batches_is_said_under_their_cosine():
     assert f"mean of the batches {c.cosine.mean():.3f}, which is off by {bias:+.3f} from {c.whole.cosine:.3f}" in said
     assert f"by split halves, {c.whole.split_half_cosine:.3f}." in said
     assert plot.cosine({"KD": [random()]}).get_supxlabel() == ""
+    several = plot.cosine({"KD": [random(), random(1)]}).get_supxlabel()
+    assert several == "Line: mean over seeds; band: lowest to highest seed."
 
 
 def effects(*rows: tuple[float, float, float, bool]) -> dict[str, Effect]:

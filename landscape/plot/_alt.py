@@ -248,7 +248,9 @@ def _is_number(text: str) -> bool:
 
 
 def _nearest(labels: dict[float, str], at: float) -> str:
-    return _short(labels[min(labels, key=lambda place: abs(place - float(at)))]) if labels else f"{at:.3g}"
+    """The name of a row or column, some of which may have none."""
+    place = min(labels, key=lambda place: abs(place - float(at)))
+    return _short(labels[place]) if abs(place - float(at)) <= 0.5 else f"row {round(float(at)) + 1}"
 
 
 def _at(axis: Axis, place: float) -> str:

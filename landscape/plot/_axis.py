@@ -18,6 +18,11 @@ def is_wide(values: ArrayLike) -> bool:
     return bool(known.size and known.min() > 0 and known.max() / known.min() >= _WIDE)
 
 
+def in_log(log: bool | None, values: ArrayLike) -> bool:
+    """Whether to draw on a log scale: as it is asked for; if None, where values need one."""
+    return is_wide(values) if log is None else log
+
+
 def coordinate_label(axis: str, surface: Surface) -> str:
     """Name of a coordinate with its unit, such as ``x (filter norms)``."""
     if surface.path is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,12 +12,17 @@ from matplotlib.figure import Figure
 
 from landscape.plot._axis import count
 from landscape.plot._style import for_paper, sized
+from landscape.plot._text import height, wide, wrapped
 
 Given = Axes | Sequence[Axes] | None
 """What a caller may give as ``ax``: axes, as many as there are panels, or nothing."""
 
-_LETTERS, _LINE = 17.5, 0.16
-"""Letters that fit into an inch, and the height of a line in inches."""
+_MARGIN, _GAP = 0.6, 0.1
+"""Inches of a figure's width that are left of its panels, and between two of them."""
+_NUMBER = 4.0
+"""Width that a number under a panel takes with the room beside it, in heights of a line."""
+_KEY = 3.8
+"""Width of what stands before and after a text in a legend, in heights of a line."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +42,74 @@ class Canvas:
     columns: int = 1
 
     def legend(self, handles: Sequence[Any] | None = None, *, loc: Any = "outside upper center", **of: Any) -> None:
-        """A legend outside of the axes of an own figure, at ``loc``; of other ones, in their first axes."""
-        known: dict[str, Any] = {} if handles is None else {"handles": handles}
+        """A legend outside of the axes of an own figure, at ``loc``; of other ones, in their first axes.
+
+        Names are shown as they are, never read as formulas, and broken where they are wider than the figure.
+        """
+        if handles is None:
+            handles = [handle for ax in self.axes for handle in ax.get_legend_handles_labels()[0]]
+        room = self.figure.get_figwidth() if self.own else self.width(self.axes[0])
+        names = [wrapped(str(handle.get_label()), 0.8 * room, "small") for handle in handles]
         if self.own:
-            self.figure.legend(loc=loc, frameon=False, fontsize="small", **known, **of)
+            side_by_side = int(room / (max(wide(name, "small") for name in names) + _KEY * height(size="small")))
+            rows = -(-len(names) // max(1, side_by_side))
+            self.grow(rows - 1 + max(name.count("\n") for name in names), "small")
+            of = {"ncols": -(-len(names) // rows), "loc": loc, "frameon": False} | of
+            legend = self.figure.legend(handles, names, fontsize="small", title_fontsize="small", **of)
         else:
-            self.axes[0].legend(fontsize="small", framealpha=0.9, **known)
+            of = {"framealpha": 0.9} | {name: value for name, value in of.items() if name != "ncols"}
+            legend = self.axes[0].legend(handles, names, fontsize="small", title_fontsize="small", **of)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+    def width(self, ax: Axes) -> float:
+        """About how many inches wide a panel is."""
+        if self.own:
+            return (self.figure.get_figwidth() - _MARGIN) / self.columns - _GAP
+        return float(ax.get_window_extent().width / self.figure.dpi)
+
+    def height(self, ax: Axes) -> float:
+        """About how many inches high a panel is."""
+        if self.own:
+            return self.figure.get_figheight() * self.columns / len(self.axes) - _MARGIN
+        return float(ax.get_window_extent().height / self.figure.dpi)
+
+    def titles(self, names: Sequence[str], *, loc: Literal["left", "center", "right"] = "center") -> None:
+        """A heading for each panel, in up to three lines; shown as it is, never read as a formula."""
+        fits = [wrapped(name, self.width(ax)) for name, ax in zip(names, self.axes, strict=True)]
+        for ax, text in zip(self.axes, fits, strict=True):
+            ax.set_title(text, loc=loc, fontsize="medium", parse_math=False)
+        for row in range(0, len(fits), self.columns):
+            self.grow(max(text.count("\n") for text in fits[row : row + self.columns]))
+
+    def grow(self, lines: int, size: str = "medium") -> None:
+        """Make an own figure higher by lines of text, so that its panels keep their size."""
+        if self.own:
+            self.figure.set_figheight(self.figure.get_figheight() + height(lines, size))
+
+    def spread_ticks(self) -> None:
+        """Leave the numbers under each panel room; a scale that is not linear has its own way."""
+        for ax in self.axes:
+            if ax.get_xscale() == "linear":
+                ax.locator_params(axis="x", nbins=max(2, int(self.width(ax) / (_NUMBER * height(size="small")))))
 
     def label_x(self, text: str) -> None:
-        """A name for the horizontal axes: of an own figure, for the lowest of them."""
-        for ax in self.axes[-self.columns :] if self.own else self.axes:
-            ax.set_xlabel(text)
+        """A name for the horizontal axes: of an own figure, for the lowest; where they are too narrow, once for all."""
+        named = self.axes[-self.columns :] if self.own else self.axes
+        if self.own and wide(text) > self.width(named[0]):
+            named = named[len(named) // 2 :][:1]
+            text = wrapped(text, self.figure.get_figwidth() - _MARGIN)
+        for ax in named:
+            ax.set_xlabel(text, parse_math=False)
 
     def label_y(self, text: str) -> None:
         """A name for the vertical axes: one for all in an own figure, else one for each."""
         if self.own:
-            self.figure.supylabel(text, fontsize="medium")
+            fits = wrapped(text, self.figure.get_figheight() - _MARGIN / 2)
+            self.figure.supylabel(fits, fontsize="medium", parse_math=False)
         else:
             for ax in self.axes:
-                ax.set_ylabel(text)
+                ax.set_ylabel(wrapped(text, self.height(ax)), parse_math=False)
 
     def finish(self, said: str, note: str = "") -> Figure:
         """Keep what is said of the figure for `caption`, and write what must not be missed under an own one.
@@ -67,9 +120,11 @@ class Canvas:
         """
         self.axes[0].set_label(" ".join(filter(None, (said, note))))
         if note and self.own and not for_paper():
-            lines = textwrap.wrap(note, max(30, int(_LETTERS * self.figure.get_figwidth())))
-            self.figure.set_figheight(self.figure.get_figheight() + _LINE * (len(lines) + 0.5))
-            self.figure.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")  # which the layout leaves room for
+            lines = wrapped(note, self.figure.get_figwidth() - 0.3, "small", lines=20)
+            self.grow(lines.count("\n") + 2, "small")
+            self.figure.supxlabel(
+                lines, fontsize="small", color="#444444", parse_math=False
+            )  # which the layout leaves room for
         return self.figure
 
 

@@ -16,8 +16,8 @@ def caption(figure: Figure) -> str:
 
     For the text under it in a paper. Empty for a figure that none of these functions drew on.
     """
-    said = [str(ax.get_label()) for ax in figure.axes]
-    return " ".join(dict.fromkeys(text for text in said if text and not text.startswith(("_", "<"))))
+    said = (str(ax.get_label()) for ax in figure.axes)
+    return " ".join(dict.fromkeys(text for text in said if text and text != "<colorbar>"))
 
 
 def surfaces_said(term: str, surfaces: Mapping[str, Sequence[Surface]]) -> str:

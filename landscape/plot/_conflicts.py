@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
+from landscape.plot._style import WIDTH, width
 from landscape.results import Array
 
 
@@ -33,12 +34,29 @@ def at_steps(conflict: Conflict, steps: NDArray[np.int64], values: Array) -> Arr
     return values[rows]
 
 
-def recordings_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
-    """The methods with their seeds and records, for a caption."""
-    return "; ".join(
+def headings(conflicts: Mapping[str, Sequence[Conflict]]) -> list[str]:
+    """The name of each method's panel, with what its line is from."""
+    return [
         f"{name}: {count(len(seeds), 'seed')}, {count(len(common_steps(name, seeds)), 'record')}"
         for name, seeds in conflicts.items()
-    )
+    ]
+
+
+def row_size(n: int) -> tuple[float, float]:
+    """Of a figure with a row for each of ``n`` methods, in inches."""
+    wide = width(WIDTH)
+    return wide, 0.7 + (0.6 + 0.11 * wide) * n
+
+
+def band_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
+    """What line and band are, where a method has several seeds."""
+    several = any(len(seeds) > 1 for seeds in conflicts.values())
+    return "Line: mean over seeds; band: lowest to highest seed." if several else ""
+
+
+def recordings_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
+    """The methods with their seeds and records, for a caption."""
+    return "; ".join(headings(conflicts))
 
 
 def common_terms(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, str]:

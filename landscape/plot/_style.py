@@ -112,7 +112,11 @@ def for_paper() -> bool:
     return _width.get() is not None
 
 
-def sized(width: float, height: float) -> tuple[float, float]:
+def width(inches: float) -> float:
+    """How wide a figure is: as a style sets it, else so many inches."""
+    return _width.get() or inches
+
+
+def sized(inches: float, height: float) -> tuple[float, float]:
     """The size of a figure in inches: as it is asked for, or scaled to the width that a style sets."""
-    asked = _width.get()
-    return (width, height) if asked is None else (asked, height * asked / width)
+    return width(inches), height * width(inches) / inches

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PatchCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import NullLocator
-from numpy.typing import NDArray
 
-from landscape.plot._axis import coordinate_label, is_wide, round_levels
+from landscape.plot._axis import coordinate_label, in_log, round_levels
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
-from landscape.plot._surfaces import measured, plane_y, planes, value_range
+from landscape.plot._cells import Hatch, edges, hatch, key
+from landscape.plot._marks import RIM, mark_lowest, mark_origin, mark_points, once, scale_bar
+from landscape.plot._style import width
+from landscape.plot._surfaces import measured, plane_y, planes
+from landscape.plot._text import wide, wrapped
 from landscape.results import PENDING, Array, Surface
 
 _COLORS = "viridis"
-_PANEL = 2.7
-_COLUMNS = 3
-# White lines need a dark rim where the surface is bright.
-_RIM: list[AbstractPathEffect] = [withStroke(linewidth=1.6, foreground="#00000070")]
-# Colours of face and hatch, and the hatch itself.
-_PENDING = ("#f4f4f4", "#9a9a9a", "////")
-_NOT_FINITE = ("#ffffff", "#7a7a7a", "xxxxx")
+_PANEL, _LARGEST = 2.7, 3.4
+"""Width of a panel, and the most of it that a style can make of it, in inches."""
+_COLUMNS = {1: 1, 2: 2, 4: 2}
+"""How many of so many panels stand side by side; of others three."""
+_BAR = 0.1
+"""Thickness of the colour bar in inches."""
+_PENDING = Hatch("#f4f4f4", "#9a9a9a", "////")
+_NOT_FINITE = Hatch("#ffffff", "#7a7a7a", "xxxxx")
+_NOT_POSITIVE = Hatch("#ffffff", "#7a7a7a", "-----")
 
 
-def contour(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = None) -> Figure:
+def contour(
+    surfaces: Surface | Mapping[str, Surface], *, term: str, log: bool | None = None, ax: Given = None
+) -> Figure:
     """Every cell in its colour, with contour lines, under one colour scale and one set of levels.
 
-    Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights, and rings what else the
-    directions know: the three networks of a plane, the path of a training run. Pending cells are striped and cells that
-    are not finite cross-hatched. The scale is logarithmic where all values are positive and span a factor of
-    30 or more.
+    Cells are drawn as measured, not interpolated. A cross marks the unperturbed weights, a diamond the lowest cell, and
+    rings what else the directions know: the three networks of a plane, the path of a training run. A bar in the corner
+    is so many units long. Pending cells are striped and cells that are not finite cross-hatched, as are with lines
+    those that a logarithmic scale cannot show.
 
     Args:
         surfaces: One plane, or 1 to 6 by name.
         term: Which term.
+        log: Whether the scale is logarithmic; if None, where all values are positive and span a factor of 30 or more.
         ax: Where to draw, axes for each surface; a new figure if None.
 
     Raises:
@@ -49,98 +55,97 @@ def contour(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given =
             there are not as many axes.
     """
     named = planes(surfaces, term)
-    low, high = value_range(named, term)
-    log = is_wide((low, high))
-    norm = LogNorm(low, high) if log else Normalize(low, high)
-    levels = round_levels(low, high, log=log)
-    columns = min(len(named), _COLUMNS)
-    size = (_PANEL * columns + 1.0, _PANEL * -(-len(named) // columns) + 0.2)
-    on = canvas(ax, len(named), size=size, columns=columns)
-    for panel, (name, surface) in zip(on.axes, named.items(), strict=True):
+    every = np.concatenate([measured(surface, term).ravel() for surface in named.values()])
+    log = in_log(log, every)
+    norm, levels = _scale(every, log=log)
+    columns = _COLUMNS.get(len(named), 3)
+    inches = width(_PANEL * columns + 0.6)
+    rows = -(-len(named) // columns)
+    size = (inches, rows * (min((inches - 0.6) / columns, _LARGEST) + 0.25) + 1.15)
+    alike = len({(tuple(s.x), tuple(plane_y(s)), s.unit) for s in named.values()}) == 1
+    on = canvas(ax, len(named), size=size, columns=columns, share_x=alike, share_y=alike)
+    keys = []
+    for panel, surface in zip(on.axes, named.values(), strict=True):
         panel.set_box_aspect(1)
-        _draw(panel, surface, measured(surface, term), norm, levels)
-        panel.set_title(name, fontsize="medium")
-    scale = "\n(log scale)" if log else ""
-    _color_bar(on.figure, on.axes, norm, levels, mean_label(term, named.values()) + scale)
-    legend(on, named, term)
+        whole = measured(surface, term)
+        values = np.where(whole > 0, whole, np.nan) if log else whole
+        _draw(panel, surface, values, norm, levels)
+        mark_missing(panel, surface, whole)
+        hatch(panel, edges(surface.x), edges(plane_y(surface)), np.isnan(values) & ~np.isnan(whole), _NOT_POSITIVE)
+        inches = on.width(panel)
+        keys += [*mark_origin(panel, surface, inches), *mark_lowest(panel, surface, values, inches)]
+        keys += mark_points(panel, surface, inches)
+        if panel is on.axes[0] or not alike:
+            scale_bar(panel, surface, inches)
+    on.titles(list(named))
+    _name_axes(on, list(named.values()), alike)
+    scale = " (log scale)" if log else ""
+    _color_bar(on, norm, levels, mean_label(term, named.values()) + scale)
+    legend(on, named, term, log=log, more=once(keys))
     return on.finish(surfaces_said(term, {name: [one] for name, one in named.items()}), exactness(named.values()))
+
+
+def _name_axes(on: Canvas, surfaces: Sequence[Surface], alike: bool) -> None:
+    """The outer ones of an own figure whose panels are alike, else each."""
+    on.spread_ticks()
+    if alike:
+        on.label_x(coordinate_label("x", surfaces[0]))
+    for i, (panel, surface) in enumerate(zip(on.axes, surfaces, strict=True)):
+        if not alike:
+            panel.set_xlabel(coordinate_label("x", surface))
+        if not (alike and on.own) or i % on.columns == 0:
+            panel.set_ylabel(coordinate_label("y", surface))
+
+
+def _scale(values: Array, *, log: bool) -> tuple[Normalize, Array]:
+    """The colours of all values that can be shown, and round levels between them."""
+    known = values[np.isfinite(values) & ((values > 0) | (not log))]
+    if not known.size:
+        return LogNorm(1.0, 10.0), np.empty(0)
+    low, high = float(known.min()), float(known.max())
+    return (LogNorm if log else Normalize)(low, high), round_levels(low, high, log=log)
 
 
 def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Array) -> None:
     x, y = surface.x, plane_y(surface)
-    ax.pcolormesh(x, y, values, norm=norm, cmap=_COLORS, shading="nearest", rasterized=True)
-    mark_missing(ax, surface, values)
+    ax.pcolormesh(edges(x), edges(y), values, norm=norm, cmap=_COLORS, rasterized=True)
     crossed = levels[(levels > np.nanmin(values, initial=np.inf)) & (levels < np.nanmax(values, initial=-np.inf))]
-    if crossed.size:
+    if crossed.size and min(values.shape) > 1:
         lines = ax.contour(x, y, values, levels=crossed, colors="white", linewidths=0.8)
-        lines.set_path_effects(_RIM)
-    if x.min() <= 0 <= x.max() and y.min() <= 0 <= y.max():
-        ax.plot(0, 0, marker="+", color="black", markersize=8, markeredgewidth=2.8)
-        ax.plot(0, 0, marker="+", color="white", markersize=6, markeredgewidth=1.2)
-    _mark_points(ax, surface)
-    ax.set_xlabel(coordinate_label("x", surface))
-    ax.set_ylabel(coordinate_label("y", surface))
+        lines.set_path_effects(RIM)
 
 
 def mark_missing(ax: Axes, surface: Surface, values: Array) -> None:
     """Stripes where a cell is pending, a cross-hatch where it is not finite."""
-    x, y, pending = surface.x, plane_y(surface), surface.status == PENDING
-    _mark_cells(ax, x, y, pending, _PENDING)
-    _mark_cells(ax, x, y, np.isnan(values) & ~pending, _NOT_FINITE)
+    x, y, pending = edges(surface.x), edges(plane_y(surface)), surface.status == PENDING
+    hatch(ax, x, y, pending, _PENDING)
+    hatch(ax, x, y, np.isnan(values) & ~pending, _NOT_FINITE)
 
 
-def _mark_points(ax: Axes, surface: Surface) -> None:
-    """Places of note; what lies outside of the plane as it was measured is cut off."""
-    if surface.directions is None:
-        return
-    shown = ax.axis()
-    for name, points in surface.directions.points.items():
-        ax.plot(*points.T, "-o", color="black", markersize=4.5, linewidth=2.4, markerfacecolor="white")
-        ax.plot(*points.T, "-", color="white", linewidth=1.0)
-        if len(points) == 1:
-            ax.annotate(
-                name,
-                (float(points[0, 0]), float(points[0, 1])),
-                xytext=(5, 5),
-                textcoords="offset points",
-                color="white",
-                path_effects=_RIM,
-                annotation_clip=True,
-            )
-    ax.axis(shown)
+def _color_bar(on: Canvas, norm: Normalize, levels: Array, label: str) -> None:
+    """Under all panels, where its label has the room of a whole line."""
+    length = 0.8 * sum(on.width(ax) for ax in on.axes[: on.columns])
+    mapped = ScalarMappable(norm, _COLORS)
+    bar = on.figure.colorbar(mapped, ax=on.axes, location="bottom", aspect=length / _BAR, fraction=0.15, shrink=0.8)
+    label = wrapped(label, length / 0.8)
+    on.grow(label.count("\n"))
+    bar.set_label(label, parse_math=False)
+    names = [f"{level:g}" for level in levels]
+    every = int(np.ceil(sum(wide(f"{name} ", "small") for name in names) / length)) or 1
+    names = [name if i % every == 0 else "" for i, name in enumerate(names)]
+    bar.set_ticks(levels.tolist(), labels=names)
+    bar.ax.tick_params(labelsize="small")
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.ax.vlines(levels, 0, 1, transform=bar.ax.get_xaxis_transform(), colors="white", linewidths=0.8)
 
 
-def _mark_cells(ax: Axes, x: Array, y: Array, cells: NDArray[np.bool_], look: tuple[str, str, str]) -> None:
-    left, bottom = _edges(x), _edges(y)
-    boxes = [
-        Rectangle((left[j], bottom[i]), left[j + 1] - left[j], bottom[i + 1] - bottom[i]) for i, j in np.argwhere(cells)
-    ]
-    face, edge, hatch = look
-    collection = PatchCollection(boxes, facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0)
-    ax.add_collection(collection, autolim=False)
-
-
-def _edges(centres: Array) -> Array:
-    """Borders ``[n + 1]`` halfway between neighbours, as ``pcolormesh`` sets them."""
-    middle = (centres[:-1] + centres[1:]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-
-
-def _color_bar(figure: Figure, axes: list[Axes], norm: Normalize, levels: Array, label: str) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, label=label, aspect=28)
-    bar.set_ticks(levels.tolist(), labels=[f"{level:g}" for level in levels])
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.hlines(levels, 0, 1, transform=bar.ax.get_yaxis_transform(), colors="white", linewidths=0.8)
-
-
-def legend(on: Canvas, named: Mapping[str, Surface], term: str) -> None:
-    """What the hatches of `mark_missing` mean, where there are some."""
+def legend(on: Canvas, named: Mapping[str, Surface], term: str, *, log: bool = False, more: Sequence[Any] = ()) -> None:
+    """What the hatches of `mark_missing` mean, where there are some, after other marks."""
+    values = {name: measured(surface, term) for name, surface in named.items()}
     pending = any((surface.status == PENDING).any() for surface in named.values())
-    broken = any((np.isnan(measured(surface, term)) & (surface.status != PENDING)).any() for surface in named.values())
-    shown = [("pending", _PENDING)] * pending + [("not finite", _NOT_FINITE)] * broken
-    handles = [
-        Patch(facecolor=face, edgecolor=edge, hatch=hatch, linewidth=0, label=label)
-        for label, (face, edge, hatch) in shown
-    ]
-    if handles:
-        on.legend(handles, loc="outside lower center", ncols=2)
+    broken = any((np.isnan(values[name]) & (surface.status != PENDING)).any() for name, surface in named.items())
+    hidden = log and any((of <= 0).any() for of in values.values())
+    keys = [*more] + [key(_PENDING, "pending")] * pending + [key(_NOT_FINITE, "not finite")] * broken
+    keys += [key(_NOT_POSITIVE, "zero or negative")] * hidden
+    if keys:
+        on.legend(keys, loc="outside lower center")

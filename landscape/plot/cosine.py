@@ -9,11 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.conflict.result import Conflict
-from landscape.plot._axis import count
 from landscape.plot._bands import band, mean_of_known
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
-from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.plot._conflicts import (
+    at_steps,
+    band_said,
+    common_steps,
+    common_terms,
+    headings,
+    recordings_said,
+    row_size,
+)
+from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, Look, looks, tidy
 
 
 def cosine(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
@@ -33,13 +40,16 @@ def cosine(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> 
             different terms, or there are no methods or more than 6.
     """
     a, b = common_terms(conflicts)
-    on = canvas(ax, len(conflicts), size=(WIDTH, 1.3 + 1.3 * len(conflicts)), share_x=True, share_y=True)
+    on = canvas(ax, len(conflicts), size=row_size(len(conflicts)), share_x=True, share_y=True)
     for panel, (name, look) in zip(on.axes, looks(conflicts).items(), strict=True):
         _draw(panel, name, conflicts[name], look)
+    on.titles(headings(conflicts), loc="left")
+    on.spread_ticks()
     on.label_x("step")
     on.label_y(f"cosine of the {a} and {b} gradients")
-    biases = " ".join(filter(None, (_bias(name, seeds) for name, seeds in conflicts.items())))
-    return on.finish(f"Cosine of the {a} and {b} gradients; {recordings_said(conflicts)}.", biases)
+    biases = (_bias(name, seeds) for name, seeds in conflicts.items())
+    note = " ".join(filter(None, (band_said(conflicts), *biases)))
+    return on.finish(f"Cosine of the {a} and {b} gradients; {recordings_said(conflicts)}.", note)
 
 
 def _bias(name: str, seeds: Sequence[Conflict]) -> str:
@@ -62,7 +72,4 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
     ax.axhline(0.0, color=MISSING_COLOR, linewidth=0.8)
     ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     ax.plot(steps, mean, color=look.color, linewidth=1.0)
-    spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
-    title = f"{name}: mean of {count(len(seeds), 'seed')}{spread}, {count(len(steps), 'record')}"
-    ax.set_title(title, loc="left", fontsize="small")
     tidy(ax)

@@ -10,9 +10,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from landscape.plot._axis import coordinate_label
-from landscape.plot._canvas import Given, canvas
+from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
+from landscape.plot._cells import edges
+from landscape.plot._style import width
 from landscape.plot._surfaces import plane_y, planes, relative_error
+from landscape.plot._text import wrapped
 from landscape.plot.contour import legend, mark_missing
 from landscape.results import PENDING, Array, Surface
 
@@ -37,33 +40,37 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = N
     named = planes(surfaces, term)
     errors = {name: 100 * relative_error(surface, term) for name, surface in named.items()}
     columns = 1 + any(surface.sampled is not None for surface in named.values())
-    size = (_PANEL * columns + 0.8, _PANEL * len(named) + 0.3)
+    inches = width(_PANEL * columns + 0.2)
+    panel = min(_PANEL, (inches - 0.2) / columns)
+    size = (inches, (panel + 0.7) * len(named))
     on = canvas(ax, len(named) * columns, size=size, columns=columns)
     top = max((float(np.nanmax(of)) for of in errors.values() if np.isfinite(of).any()), default=1.0)
     for i, (name, surface) in enumerate(named.items()):
         row = on.axes[i * columns : (i + 1) * columns]
         kind = "over the examples" if surface.sampled is None else "of sampling"
         label = f"standard error {kind}, % of {term}"
-        _draw(row[0], surface, errors[name], Normalize(0, top or 1.0), _COLORS[0], label)
-        row[0].set_title(name, fontsize="medium")
+        _draw(on, row[0], surface, errors[name], Normalize(0, top or 1.0), _COLORS[0], label)
         if surface.sampled is not None:
             counts = np.where(surface.status == PENDING, np.nan, surface.sampled.n_examples.astype(float))
             low, high = max(1.0, float(np.nanmin(counts))), float(np.nanmax(counts))
-            _draw(row[1], surface, counts, LogNorm(low, max(high, 1.01 * low)), _COLORS[1], "examples evaluated")
+            _draw(on, row[1], surface, counts, LogNorm(low, max(high, 1.01 * low)), _COLORS[1], "examples evaluated")
         elif columns == 2:
             row[1].axis("off")
+    on.titles([title for name in named for title in (name, "")[:columns]])
+    on.spread_ticks()
     legend(on, named, term)
     said = surfaces_said(term, {name: [one] for name, one in named.items()})
     return on.finish(f"Standard error of {said}", exactness(named.values()))
 
 
-def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, colors: str, label: str) -> None:
-    mesh = ax.pcolormesh(
-        surface.x, plane_y(surface), values, norm=norm, cmap=colors, shading="nearest", rasterized=True
-    )
+def _draw(on: Canvas, ax: Axes, surface: Surface, values: Array, norm: Normalize, colors: str, label: str) -> None:
+    mesh = ax.pcolormesh(edges(surface.x), edges(plane_y(surface)), values, norm=norm, cmap=colors, rasterized=True)
     ax.set_box_aspect(1)
     mark_missing(ax, surface, values)
-    bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.85)
-    bar.set_label(label, fontsize="small")
+    bar = on.figure.colorbar(mesh, ax=ax, location="bottom", shrink=0.9)
+    bar.set_label(wrapped(label, on.width(ax), "small"), fontsize="small", parse_math=False)
+    bar.ax.tick_params(labelsize="small")
+    if isinstance(norm, Normalize) and not isinstance(norm, LogNorm):
+        bar.ax.locator_params(axis="x", nbins=4)
     ax.set_xlabel(coordinate_label("x", surface))
     ax.set_ylabel(coordinate_label("y", surface))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,12 +10,15 @@ from matplotlib.figure import Figure
 
 from landscape.plot._axis import is_wide
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._style import MISSING_COLOR, Look, looks, tidy
+from landscape.plot._style import MISSING_COLOR, Look, looks, tidy, width
+from landscape.plot._text import height, wide, wrapped
 from landscape.sharpness.verdict import Group, Row, Verdict
 
 _COLUMNS = 3
-_PANEL = 2.5
-_LETTERS = 27
+_PANEL, _NARROW = 2.0, 1.15
+"""Inches of a panel, and the least of it that a style can make of it."""
+_NAME, _PAD, _NUMBER = 1.6, 0.12, 0.45
+"""Inches of a group's name at most, between two rows, and of a number with the room beside it."""
 
 
 def flatness(verdict: Verdict, *, ax: Given = None) -> Figure:
@@ -37,30 +39,32 @@ def flatness(verdict: Verdict, *, ax: Given = None) -> Figure:
     if not verdict.rows:
         raise ValueError("verdict must have a measure. Got none.")
     groups = verdict.rows[0].groups
-    columns = min(_COLUMNS, len(verdict.rows))
-    lines = -(-len(verdict.rows) // columns)
-    label = 0.09 * max(len(group.name) for group in groups)
-    size = (max(4.0, label + _PANEL * columns), lines * (1.05 + 0.29 * len(groups)))
+    names = [wrapped(group.name, _NAME, "small") for group in groups]
+    label = max(wide(name, "small") for name in names) + 0.2
+    inches = width(max(4.0, label + _PANEL * min(_COLUMNS, len(verdict.rows))))
+    columns = max(1, min(_COLUMNS, len(verdict.rows), int((inches - label) / _NARROW)))
+    row = height(max(name.count("\n") for name in names) + 1, "small") + _PAD
+    size = (inches, -(-len(verdict.rows) // columns) * (height(4) + 0.08 + row * len(groups)))
     on = canvas(ax, len(verdict.rows), size=size, columns=columns, share_y=True)
-    for panel, row in zip(on.axes, verdict.rows, strict=True):
-        _draw(panel, row)
+    for panel, of in zip(on.axes, verdict.rows, strict=True):
+        _draw(panel, of, on.width(panel))
+    on.titles([of.what.name for of in verdict.rows])
     for panel in on.axes[:1] if on.own else on.axes:
-        panel.set_yticks(np.arange(len(groups)), [group.name for group in groups], fontsize="small")
+        panel.set_yticks(np.arange(len(groups)), names, fontsize="small", parse_math=False)
         panel.set_ylim(len(groups) - 0.45, -0.55)
     return on.finish("Flatness of each group, measure by measure.", _read_as(verdict))
 
 
-def _draw(ax: Axes, row: Row) -> None:
+def _draw(ax: Axes, row: Row, inches: float) -> None:
     for y, (group, look) in enumerate(zip(row.groups, looks(g.name for g in row.groups).values(), strict=True)):
         _draw_group(ax, y, group, look)
     values = [value for group in row.groups for value in (*group.values, group.low, group.high)]
     if row.log and is_wide(values):
         ax.set_xscale("log")
     else:
-        ax.locator_params(axis="x", nbins=4)
-    ax.set_title(textwrap.fill(row.what.name, _LETTERS), fontsize="small")
+        ax.locator_params(axis="x", nbins=max(2, min(4, int(inches / _NUMBER))))
     ax.set_xlabel("← flatter" if row.what.flatter == "small" else "flatter →", fontsize="small")
-    ax.tick_params(labelsize=7.5)
+    ax.tick_params(labelsize="small")
     tidy(ax)
 
 
@@ -78,10 +82,12 @@ def _draw_group(ax: Axes, y: int, group: Group, look: Look) -> None:
     undefined = len(group.values) - len(known) - bounded
     if bounded:
         ax.plot(0.98, y - 0.2, marker=">", markersize=4, color=look.color, transform=across, clip_on=False)
-        ax.text(0.94, y - 0.2, f"{bounded}", transform=across, ha="right", va="center", fontsize=7, color=look.color)
+        ax.text(
+            0.94, y - 0.2, f"{bounded}", transform=across, ha="right", va="center", fontsize="small", color=look.color
+        )
     if undefined:
         said = f"{undefined} undefined"
-        ax.text(0.02, y + 0.27, said, transform=across, va="center", fontsize=6.5, color=MISSING_COLOR)
+        ax.text(0.02, y + 0.27, said, transform=across, va="center", fontsize="small", color=MISSING_COLOR)
 
 
 def _read_as(verdict: Verdict) -> str:

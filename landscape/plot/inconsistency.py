@@ -9,11 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.conflict.result import Conflict
-from landscape.plot._axis import count
 from landscape.plot._bands import band
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
-from landscape.plot._style import BAND_ALPHA, WIDTH, looks, tidy
+from landscape.plot._conflicts import (
+    at_steps,
+    band_said,
+    common_steps,
+    common_terms,
+    headings,
+    recordings_said,
+    row_size,
+)
+from landscape.plot._style import BAND_ALPHA, looks, tidy
 
 
 def inconsistency(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
@@ -32,14 +39,17 @@ def inconsistency(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = No
     """
     terms = common_terms(conflicts)
     looks(conflicts)  # which refuses too many
-    on = canvas(ax, len(conflicts), size=(WIDTH, 1.5 + 1.3 * len(conflicts)), share_x=True, share_y=True)
+    on = canvas(ax, len(conflicts), size=row_size(len(conflicts)), share_x=True, share_y=True)
     for panel, (name, seeds) in zip(on.axes, conflicts.items(), strict=True):
         _draw(panel, name, seeds, terms)
     on.axes[0].set_ylim(-0.02, 1.02)
+    on.titles(headings(conflicts), loc="left")
+    on.spread_ticks()
     on.label_x("step")
     on.label_y("inconsistent share of the squared norm")
-    on.legend(on.axes[0].get_lines(), ncols=2)
-    return on.finish(f"Share of the squared norm that the other gradient does not share; {recordings_said(conflicts)}.")
+    on.legend(on.axes[0].get_lines())
+    said = f"Share of the squared norm that the other gradient does not share; {recordings_said(conflicts)}."
+    return on.finish(said, band_said(conflicts))
 
 
 def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]) -> None:
@@ -50,6 +60,4 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
         label = f"{term} gradient"
         ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
-    spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
-    ax.set_title(f"{name}: mean of {count(len(seeds), 'seed')}{spread}", loc="left", fontsize="small")
     tidy(ax)

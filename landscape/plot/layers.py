@@ -13,17 +13,23 @@ from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import common_terms, recordings_said
-from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy, width
+from landscape.plot._text import height, wrapped
 from landscape.results import Array
 
 _LOW, _HIGH = 0.1, 0.9
+_TALLEST = 7.5
+"""Inches of all rows together: what a page has room for."""
+_NAME = 1.4
+"""Inches of a row's name."""
 
 
 def layers(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> Figure:
     """Mean cosine of the gradients of two terms in each layer, from the first layer down to the last.
 
     A dot is the mean over steps, then over seeds. Its interval reaches from the lowest to the highest seed; of a single
-    seed, it holds the middle 80 % of the steps. Records in which a layer has no cosine are left out.
+    seed, it holds the middle 80 % of the steps. Records in which a layer has no cosine are left out. All layers have a
+    row; of very many, every so many are named.
 
     Args:
         conflicts: For each method one recording for each seed.
@@ -35,18 +41,29 @@ def layers(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> 
     """
     a, b = common_terms(conflicts)
     names = _common_layers(conflicts)
-    on = canvas(ax, size=(WIDTH, 1.2 + 0.3 * len(names) + 0.15 * len(conflicts)))
+    row = min(height(size="small") * max(1.6, 0.55 * len(conflicts)), _TALLEST / len(names))
+    on = canvas(ax, size=(width(WIDTH), 0.95 + row * len(names)))
     (panel,) = on.axes
     panel.axvline(0.0, color=MISSING_COLOR, linewidth=0.8)
+    row = on.height(panel) / len(names)
     shifts = np.linspace(-0.22, 0.22, len(conflicts)) if len(conflicts) > 1 else [0.0]
     for shift, (name, look) in zip(shifts, looks(conflicts).items(), strict=True):
-        _draw(panel, name, conflicts[name], look, np.arange(len(names)) + shift)
-    panel.set_yticks(np.arange(len(names)), labels=names, fontsize="small")
-    panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.set_xlabel(f"cosine of the {a} and {b} gradients")
+        _draw(panel, name, conflicts[name], look, np.arange(len(names)) + shift, row)
+    _name_rows(panel, names, row)
+    on.label_x(f"cosine of the {a} and {b} gradients")
     tidy(panel)
     on.legend()
-    return on.finish(f"Mean cosine of the {a} and {b} gradients in each layer; {recordings_said(conflicts)}.")
+    bars = "Dot: mean over steps and seeds; bar: lowest to highest seed; of a single seed, 10-90 % of its steps."
+    return on.finish(f"Mean cosine of the {a} and {b} gradients in each layer; {recordings_said(conflicts)}.", bars)
+
+
+def _name_rows(ax: Axes, names: Sequence[str], row: float) -> None:
+    """Names of rows so many inches high: of every one, or where there is no room of every so many up to the last."""
+    every = max(1, int(np.ceil(height(size="small") / row)))
+    shown = np.arange(len(names) - 1, -1, -every)[::-1]
+    texts = [wrapped(names[i], _NAME, "small", lines=1) for i in shown]
+    ax.set_yticks(shown, labels=texts, fontsize="small", parse_math=False)
+    ax.set_ylim(len(names) - 0.5, -0.5)
 
 
 def _common_layers(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, ...]:
@@ -59,19 +76,12 @@ def _common_layers(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, ..
     return found.pop()
 
 
-def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look, rows: Array) -> None:
+def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look, rows: Array, inches: float) -> None:
     centre, low, high = _summary(seeds)
-    spread = "lowest to highest seed" if len(seeds) > 1 else "10-90 % of steps"
-    ax.hlines(rows, low, high, color=look.color, linewidth=1.6)
-    ax.plot(
-        centre,
-        rows,
-        color=look.color,
-        linestyle="none",
-        marker=look.marker,
-        markersize=5,
-        label=f"{name}: mean of {count(len(seeds), 'seed')}; bar: {spread}",
-    )
+    size = float(np.clip(72 * inches / 3.4, 1.8, 5.0))
+    ax.hlines(rows, low, high, color=look.color, linewidth=0.3 * size)
+    label = f"{name}: {count(len(seeds), 'seed')}"
+    ax.plot(centre, rows, color=look.color, linestyle="none", marker=look.marker, markersize=size, label=label)
 
 
 def _summary(seeds: Sequence[Conflict]) -> tuple[Array, Array, Array]:

@@ -9,9 +9,12 @@ from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._canvas import Given, canvas
+from landscape.plot._style import width
+from landscape.plot._text import wrapped
 
 _COLORS = "RdBu"
-_CELL = 0.85
+_CELL, _LEFT = 0.85, 0.7
+"""Inches of a cell, and of what is left of the first."""
 
 
 def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
@@ -30,8 +33,10 @@ def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
     if not len(conflict.step):
         raise ValueError("conflict must have records. Got none.")
     mean = mean_of_known(conflict.cosines, axis=0)
-    size = 1.6 + _CELL * len(conflict.terms)
-    on = canvas(ax, size=(size + 1.0, size))
+    n = len(conflict.terms)
+    wide = width(1.6 + _CELL * n)
+    cell = min(_CELL, (wide - _LEFT) / n)
+    on = canvas(ax, size=(wide, 1.5 + cell * n))
     (panel,) = on.axes
     image = panel.imshow(mean, cmap=_COLORS, vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(mean):
@@ -40,11 +45,18 @@ def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
             text = _text(conflict, row, column, value)
             panel.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
     ticks = np.arange(len(conflict.terms))
-    panel.set_xticks(ticks, labels=conflict.terms, fontsize="small")
-    panel.set_yticks(ticks, labels=conflict.terms, fontsize="small")
+    cell = on.width(panel) / n
+    panel.set_xticks(
+        ticks, [wrapped(term, cell, "small") for term in conflict.terms], fontsize="small", parse_math=False
+    )
+    panel.set_yticks(
+        ticks, [wrapped(term, 1.0, "small") for term in conflict.terms], fontsize="small", parse_math=False
+    )
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    on.figure.colorbar(image, ax=panel, shrink=0.8, label="cosine of the gradients")
+    bar = on.figure.colorbar(image, ax=panel, location="bottom", shrink=0.8, aspect=25, ticks=[-1, -0.5, 0, 0.5, 1])
+    bar.set_label("cosine of the gradients", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
     note = f"Mean over {count(len(conflict.step), 'record')}."
     if conflict.whole is not None:
         note += " In brackets: of the gradients over all the examples read."
