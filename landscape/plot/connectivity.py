@@ -13,8 +13,7 @@ from landscape.plot._axis import is_wide
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
 from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy, width
 from landscape.plot._surfaces import check_term, measured
 from landscape.results import Array, Surface
 
@@ -60,7 +59,7 @@ def connectivity(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Gi
         if surface.dims != ("x",):
             raise ValueError(f"expected single paths or lines. Got dims {surface.dims} for {name!r}.")
         check_term(name, surface, term)
-    on = canvas(ax, size=at_least(WIDTH, 3.8, 2.5))
+    on = canvas(ax, size=(width(WIDTH), max(2.5, 0.55 * width(WIDTH))))
     (panel,) = on.axes
     barriers = {name: _barrier(surface, measured(surface, term)) for name, surface in named.items()}
     for name, surface in named.items():
@@ -70,10 +69,10 @@ def connectivity(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Gi
     for name, barrier in barriers.items():
         _mark_barrier(panel, barrier, of_name[name])
     paths = any(surface.path is not None for surface in named.values())
-    panel.set_xlabel("position along the path" if paths else "position between the networks")
-    panel.set_ylabel(mean_label(term, named.values()))
+    on.label_x("position along the path" if paths else "position between the networks")
+    on.label_y(mean_label(term, named.values()))
     tidy(panel)
-    on.legend(ncols=columns_of(WIDTH, 2, 2.6))
+    on.legend()
     said = surfaces_said(term, {name: [one] for name, one in named.items()})
     heights = "; ".join(": ".join(filter(None, (name, _said(barrier)))) for name, barrier in barriers.items())
     note = "Band: 95 % interval of each mean. Barrier: height above the straight line between the values at both ends."

@@ -10,13 +10,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from landscape.conflict.result import Conflict
-from landscape.plot._axis import count, is_wide
+from landscape.plot._axis import is_wide
 from landscape.plot._bands import band
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._conflicts import at_steps, common_steps, common_terms, recordings_said
-from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy
+from landscape.plot._conflicts import (
+    at_steps,
+    band_said,
+    common_steps,
+    common_terms,
+    headings,
+    recordings_said,
+    row_size,
+)
+from landscape.plot._style import BAND_ALPHA, Look, looks, tidy
 from landscape.results import Array
 
 
@@ -25,9 +31,9 @@ def decomposition(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = No
 
     The parts are those of `landscape.conflict.decompose`: the consistent one is the same for both gradients, and each
     gradient is the sum of it and of its own inconsistent part. Lines are means over the seeds and bands reach from the
-    lowest to the highest of them, at the steps that all seeds have; nothing is smoothed. A step at which a gradient is
-    zero is left open. The vertical axes are logarithmic where the positive norms span a factor of 30 or more; a mean
-    of zero is then a triangle at the lower edge.
+    lowest to the highest of them, at the steps that all seeds have; nothing is smoothed. The vertical axes are
+    logarithmic where the means above zero span a factor of 30 or more; a mean of zero is then a triangle at the lower
+    edge.
 
     Args:
         conflicts: For each method one recording for each seed.
@@ -40,24 +46,23 @@ def decomposition(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = No
     looks(conflicts)  # which refuses too many
     drawn = {name: _bands_of(name, seeds, terms) for name, seeds in conflicts.items()}
     rows = len(conflicts)
-    on = canvas(ax, rows, size=at_least(WIDTH, 1.5 + 1.5 * rows, 1.1 + 0.95 * rows), share_x=True, share_y=True)
+    on = canvas(ax, rows, size=row_size(rows), share_x=True, share_y=True)
     means = np.concatenate([mean for lines in drawn.values() for mean, _, _ in lines.values()])
     log = is_wide(means[means > 0])
     for panel, (name, seeds) in zip(on.axes, conflicts.items(), strict=True):
         if log:
             panel.set_yscale("log", nonpositive="mask")
         _draw(panel, common_steps(name, seeds), drawn[name], log)
-        spread = " (band: lowest to highest)" if len(seeds) > 1 else ""
-        title = f"{short(name)}: mean of {count(len(seeds), 'seed')}{spread}"
-        panel.set_title(title, loc="left", fontsize="small")
         tidy(panel)
     if not log:
         on.axes[0].set_ylim(bottom=0.0)
+    on.titles(headings(conflicts), loc="left")
+    on.spread_ticks()
     on.label_x("step")
     on.label_y("norm")
-    on.legend(on.axes[0].get_lines()[: len(terms) + 1], ncols=columns_of(WIDTH, 3, 2.0))
+    on.legend(on.axes[0].get_lines()[: len(terms) + 1])
     said = f"Norms of the consistent part of the {terms[0]} and {terms[1]} gradients and of what is left of each"
-    return on.finish(f"{said}; {recordings_said(conflicts)}.")
+    return on.finish(f"{said}; {recordings_said(conflicts)}.", band_said(conflicts))
 
 
 def _bands_of(name: str, seeds: Sequence[Conflict], terms: tuple[str, str]) -> dict[str, tuple[Array, Array, Array]]:

@@ -12,8 +12,7 @@ from landscape.hessian import Density
 from landscape.plot._axis import count
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy, width
 
 _FINE = 300.0
 """The axis is logarithmic where it reaches so many times as far as the finest density is broadened."""
@@ -37,17 +36,17 @@ def density(found: Density | Mapping[str, Density], *, ax: Given = None) -> Figu
     """
     named = {"": found} if isinstance(found, Density) else dict(found)
     of_name = looks(named)
-    on = canvas(ax, size=at_least(WIDTH, 3.8, 2.4))
+    on = canvas(ax, size=(width(WIDTH), max(2.3, 0.5 * width(WIDTH))))
     (panel,) = on.axes
     panel.set_yscale("log", nonpositive="clip")
     for name, one in named.items():
         _draw(panel, name, one, of_name[name])
     panel.axvline(0.0, color=MISSING_COLOR, linewidth=0.8, zorder=0.5)
     _scale(panel, list(named.values()))
-    panel.set_xlabel("eigenvalue")
-    panel.set_ylabel("density")
+    on.label_x("eigenvalue")
+    on.label_y("density")
     tidy(panel)
-    on.legend(ncols=columns_of(WIDTH, 2, 2.6))
+    on.legend()
     said = "; ".join(
         f"{f'{name}: ' if name else ''}{count(one.size, 'eigenvalue')}, {count(len(one.nodes), 'probe')}, broadened by "
         f"{one.width:.3g}"

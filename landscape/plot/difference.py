@@ -19,14 +19,16 @@ from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
 from landscape.plot._cells import WITHIN, edges, hatch, key
 from landscape.plot._names import short
+from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes
+from landscape.plot._text import wrapped
 from landscape.plot.contour import legend, mark_missing
 from landscape.results import DONE, NOT_FINITE, PENDING, Array, Surface
 
 _COLORS = "RdBu_r"
 _NULL = np.zeros(1)
-_TICKS, _LETTERS = 15, 24
-"""The most that a colour bar has room for: of ticks, and of both names in a line."""
+_TICKS = 15
+"""The most that a colour bar has room for."""
 _Line = tuple[Literal["solid", "dashed"], float]
 _ABOVE: _Line = ("solid", 0.8)
 _BELOW: _Line = ("dashed", 0.8)
@@ -68,12 +70,11 @@ def difference(a: Surface, b: Surface, *, term: str, names: tuple[str, str] = ("
         )
     within = ~(np.abs(values) > both.half_width(term)) & np.isfinite(values)
     norm, levels = _scale(values, within)
-    on = canvas(ax, size=(4.9, 4.3))
+    on = canvas(ax, size=(width(4.9), 0.82 * min(width(4.9), 5.2) + 0.4))
     (panel,) = on.axes
     _draw(panel, both, values, within, norm, levels)
-    one, other = map(short, names)
-    apart = "\n" if len(one + other) > _LETTERS else " "
-    _color_bar(on.figure, panel, norm, levels, f"{term}: {one}{apart}minus {other}")
+    label = wrapped(f"{term}: {short(names[0])} minus {short(names[1])}", 0.75 * on.figure.get_figheight())
+    _color_bar(on.figure, panel, norm, levels, label)
     _legend(on, both, term, names, within)
     of = surfaces_said(term, {names[0]: [a], names[1]: [b]})
     share = 100 * within.sum() / np.isfinite(values).sum()
@@ -133,23 +134,24 @@ def _draw(ax: Axes, both: Surface, values: Array, within: NDArray[np.bool_], nor
     hatch(ax, columns, rows, within, WITHIN)
     if np.isnan(values).any():
         mark_missing(ax, both, values)
-    for chosen, (style, width) in ((levels[levels > 0], _ABOVE), (levels[levels < 0], _BELOW), (_NULL, _ZERO)):
+    for chosen, (style, thick) in ((levels[levels > 0], _ABOVE), (levels[levels < 0], _BELOW), (_NULL, _ZERO)):
         crossed = chosen[(chosen > np.nanmin(values)) & (chosen < np.nanmax(values))]
         if crossed.size and min(values.shape) > 1:
-            ax.contour(x, y, values, levels=crossed, colors="black", linestyles=style, linewidths=width)
+            ax.contour(x, y, values, levels=crossed, colors="black", linestyles=style, linewidths=thick)
     ax.set_xlabel(coordinate_label("x", both))
     ax.set_ylabel(coordinate_label("y", both))
 
 
 def _color_bar(figure: Figure, ax: Axes, norm: Normalize, levels: Array, label: str) -> None:
     ticks = np.sort(np.append(levels, 0.0))
-    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=ax, label=label, aspect=24)
+    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=ax, aspect=24)
+    bar.set_label(label, parse_math=False)
     named = ticks if len(ticks) <= _TICKS else ticks[_is_round(ticks)]
     bar.set_ticks(named.tolist(), labels=[f"{tick:+g}" if tick else "0" for tick in named])
     bar.ax.yaxis.set_minor_locator(NullLocator())
     for tick in ticks:
-        style, width = _ZERO if tick == 0 else _ABOVE if tick > 0 else _BELOW
-        bar.ax.axhline(tick, color="black", linestyle=style, linewidth=width)
+        style, thick = _ZERO if tick == 0 else _ABOVE if tick > 0 else _BELOW
+        bar.ax.axhline(tick, color="black", linestyle=style, linewidth=thick)
 
 
 def _is_round(ticks: Array) -> NDArray[np.bool_]:
@@ -163,12 +165,11 @@ def _legend(on: Canvas, both: Surface, term: str, names: tuple[str, str], within
     lines = [(f"{short(names[0])} higher", _ABOVE)] * bool((values > 0).any())
     lines += [(f"{short(names[1])} higher", _BELOW)] * bool((values < 0).any())
     handles: list[Any] = [
-        Line2D([], [], color="black", linestyle=style, linewidth=width, label=label) for label, (style, width) in lines
+        Line2D([], [], color="black", linestyle=style, linewidth=thick, label=label) for label, (style, thick) in lines
     ]
     handles += [key(WITHIN, "within the error")] * bool(within.any())
-    legend(replace(on, own=False), {"": both}, term)  # into the axes, for its entries
-    missing = on.axes[0].get_legend()
-    if missing is not None:
-        handles += missing.legend_handles
-        missing.remove()
-    on.legend(handles, ncols=2 if len(handles) > 3 else 3)
+    legend(replace(on, own=False), {"": both}, term, more=handles)  # into the axes, for its entries
+    drawn = on.axes[0].get_legend()
+    assert drawn is not None
+    drawn.remove()
+    on.legend(drawn.legend_handles)

@@ -13,8 +13,7 @@ from landscape.hessian import Eigenpairs
 from landscape.plot._axis import is_wide
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy
+from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy, width
 
 _SPREAD = 0.5
 """Of the stems of one number, as a share of the way to the next."""
@@ -37,7 +36,7 @@ def eigenvalues(found: Eigenpairs | Mapping[str, Eigenpairs], *, ax: Given = Non
     """
     named = {"": found} if isinstance(found, Eigenpairs) else dict(found)
     of_name = looks(named)
-    on = canvas(ax, size=at_least(WIDTH, 3.4, 2.4))
+    on = canvas(ax, size=(width(WIDTH), max(2.3, 0.5 * width(WIDTH))))
     (panel,) = on.axes
     panel.axhline(0.0, color=MISSING_COLOR, linewidth=0.8)
     shifts = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(named)) if len(named) > 1 else [0.0]
@@ -49,12 +48,12 @@ def eigenvalues(found: Eigenpairs | Mapping[str, Eigenpairs], *, ax: Given = Non
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlim(0.5, max(len(one.values) for one in named.values()) + 0.5)
     ends = dict.fromkeys(_ENDS[one.which] for one in named.values())
-    panel.set_xlabel(f"number, from the {next(iter(ends))}" if len(ends) == 1 else "number")
-    panel.set_ylabel("eigenvalue")
+    on.label_x(f"number, from the {next(iter(ends))}" if len(ends) == 1 else "number")
+    on.label_y("eigenvalue")
     tidy(panel)
     given_up = any(not one.converged for one in named.values())
     if len(named) > 1 or given_up:
-        on.legend(ncols=columns_of(WIDTH, 3, 2.0))
+        on.legend()
     kinds = " and ".join(dict.fromkeys(one.kind for one in named.values()))
     most = " and ".join(ends)
     said = f"The {most} eigenvalues ({kinds})" + (f"; {', '.join(named)}." if len(named) > 1 else ".")

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from landscape.conflict import inner_products
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
-from landscape.plot._canvas import Given, canvas
+from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._cells import UNKNOWN, edges, hatch, key
 from landscape.plot._conflicts import common_terms
 from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import WIDTH
+from landscape.plot._room import columns_of
+from landscape.plot._style import WIDTH, width
+from landscape.plot._text import height, wrapped
 from landscape.results import Array
 
 Value = Literal["cosine", "magnitude"]
@@ -29,10 +30,8 @@ _SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#3d0011", "#8f1a22", "#cb6450", "#a8a8a8", "#86bae4", "#b5d8f2", "#e8f5fd"]
 )
 _PANELS = 6
-_ROW, _TALLEST, _AROUND = 0.17, 6.0, 0.6
-"""Inches of a layer, as long as its panel is no taller than so many; and of what is around a panel."""
-_NAME = 0.125
-"""Inches that the name of a layer needs in height."""
+_LEAST, _TALLEST, _AROUND = 1.1, 6.0, 0.6
+"""Inches of a panel, at least and at most, and of what is around it."""
 _LETTERS = 18
 """Of the name of a layer in a figure of half the usual width."""
 
@@ -45,7 +44,7 @@ class _Shown(NamedTuple):
 
 
 _VALUES: dict[str, _Shown] = {
-    "cosine": _Shown(inner_products.cosine, "cosine of the\n{a} and {b} gradients", _SIGNED, Normalize(-1, 1)),
+    "cosine": _Shown(inner_products.cosine, "cosine of the {a} and {b} gradients", _SIGNED, Normalize(-1, 1)),
     "magnitude": _Shown(
         inner_products.magnitude_similarity,
         "magnitude similarity of the {a} and {b} gradients",
@@ -79,29 +78,24 @@ def heatmap(conflict: Conflict | Mapping[str, Conflict], *, value: Value = "cosi
     shown = _VALUES[value]
     alike = len({one.layers for one in named.values()}) == 1
     columns = columns_of(WIDTH, min(len(named), 3), 1.5) if alike else 1
-    rows = -(-len(named) // columns)
     most = max(len(one.layers) for one in named.values())
-    tall = rows * (_AROUND + min(_TALLEST, max(1.1, _ROW * most)))
-    on = canvas(ax, len(named), size=at_least(WIDTH, max(2.6, tall), 0.75 * tall), columns=columns, share_y=alike)
-    room = on.figure.get_figheight() / rows - _AROUND
-    unknown = [
-        _draw(panel, one, shown.of(one.gram).T, shown, room if not alike or not on.own or i % columns == 0 else 0)
-        for i, (panel, one) in enumerate(zip(on.axes, named.values(), strict=True))
-    ]
-    for panel, name in zip(on.axes, named, strict=True):
-        panel.set_title(short(name), fontsize="medium")
+    panel_height = min(_TALLEST, max(_LEAST, most * height(size="small")))
+    inches = max(2.4, 0.5 + (panel_height + _AROUND) * -(-len(named) // columns))
+    on = canvas(ax, len(named), size=(width(WIDTH), inches), columns=columns, share_y=alike)
+    unknown = [_draw(on, panel, one, shown) for panel, one in zip(on.axes, named.values(), strict=True)]
+    on.titles(list(named))
+    on.spread_ticks()
     on.label_x("step")
-    said = shown.said.format(a=short(a), b=short(b))
+    said = shown.said.format(a=a, b=b)
     bar = on.figure.colorbar(ScalarMappable(shown.norm, shown.colors), ax=on.axes, aspect=24)
-    bar.set_label(said, fontsize="small")
+    bar.set_label(wrapped(said, on.figure.get_figheight() - _AROUND), parse_math=False)
     if any(unknown):
         on.legend([key(UNKNOWN, "undefined: a gradient is zero")])
     records = "; ".join(
         f"{f'{name}: ' if name else ''}{count(len(one.step), 'record')}, {count(len(one.layers), one.by)}"
         for name, one in named.items()
     )
-    of = shown.said.replace("\n", " ").format(a=a, b=b)
-    return on.finish(f"{of[0].upper()}{of[1:]} in each {next(iter(named.values())).by} over training; {records}.")
+    return on.finish(f"{said[0].upper()}{said[1:]} in each {next(iter(named.values())).by} over training; {records}.")
 
 
 def _check(named: Mapping[str, Conflict]) -> None:
@@ -112,20 +106,19 @@ def _check(named: Mapping[str, Conflict]) -> None:
             raise ValueError(f"a recording must have records. Got none{f' of {name!r}' if name else ''}.")
 
 
-def _draw(ax: Axes, conflict: Conflict, values: Array, shown: _Shown, room: float) -> bool:
-    """Draw ``values`` ``[L, B]`` with the layers' names that fit into ``room`` inches; whether some are unknown."""
+def _draw(on: Canvas, ax: Axes, conflict: Conflict, shown: _Shown) -> bool:
+    """Draw a recording; whether some of its values are unknown."""
     order = np.argsort(conflict.step)
-    x, y = edges(conflict.step[order].astype(np.float64)), np.arange(len(conflict.layers) + 1, dtype=np.float64) - 0.5
-    values = values[:, order]
+    values = shown.of(conflict.gram[order]).T
+    x, y = edges(conflict.step[order].astype(np.float64)), np.arange(len(values) + 1, dtype=np.float64) - 0.5
     ax.pcolormesh(x, y, values, norm=shown.norm, cmap=shown.colors, rasterized=True)
     hatch(ax, x, y, np.isnan(values), UNKNOWN)
+    every = int(np.ceil(len(values) * height(size="small") / max(on.height(ax), 0.1)))
+    ticks = np.arange(0, len(values), every)
+    letters = _LETTERS * columns_of(WIDTH, 2, WIDTH / 2)
+    names = [short(conflict.layers[i], letters) for i in ticks]
+    ax.set_yticks(ticks, labels=names, fontsize="small", parse_math=False)
+    ax.tick_params(axis="y", length=0)
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[-1], y[0])
-    if room > 0:
-        every = int(np.ceil(_NAME * len(conflict.layers) / room))
-        letters = _LETTERS * columns_of(WIDTH, 2, WIDTH / 2)
-        ticks = np.arange(0, len(conflict.layers), every)
-        ax.set_yticks(ticks, labels=[short(conflict.layers[i], letters) for i in ticks], fontsize="small")
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=4)
     return bool(np.isnan(values).any())

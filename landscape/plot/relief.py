@@ -16,12 +16,12 @@ from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from numpy.typing import NDArray
 
-from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
+from landscape.plot._axis import coordinate_label, count, in_log, round_levels
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
-from landscape.plot._names import short
 from landscape.plot._room import columns_of
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
+from landscape.plot._text import wrapped
 from landscape.results import Array, Surface
 
 _COLORS = "viridis"
@@ -60,7 +60,7 @@ def relief(
     """
     named = planes(surfaces, term)
     low, high = value_range(named, term)
-    log = is_wide((low, high)) if log is None else log
+    log = in_log(log, (low, high))
     if log and low <= 0:
         raise ValueError(f"log needs values of {term!r} above 0. Got {low:g}. Leave log out.")
     columns = columns_of(_PANEL * _COLUMNS, min(len(named), _COLUMNS), _LEAST)
@@ -71,9 +71,11 @@ def relief(
     if any(not isinstance(panel, Axes3D) for panel in on.axes):
         raise ValueError('ax must be 3-D axes, of figure.add_subplot(projection="3d"). Got flat ones.')
     scale = _Scale(low, high, log)
-    for panel, (name, surface) in zip(on.axes, named.items(), strict=True):
+    for panel, surface in zip(on.axes, named.values(), strict=True):
         _draw(cast(Axes3D, panel), surface, measured(surface, term), scale)
-        panel.set_title(short(name), fontsize="medium", y=0.93)
+    on.titles(list(named))
+    for panel in on.axes:
+        panel.set_title(panel.get_title(), fontsize="medium", y=0.93, parse_math=False)
     bar = on.figure.colorbar(
         ScalarMappable(scale.norm, _COLORS),
         ax=on.axes,
@@ -81,7 +83,8 @@ def relief(
         aspect=24,
         pad=0.08,
     )
-    bar.set_label(mean_label(term, named.values()) + ("\n(log scale)" if log else ""))
+    label = wrapped(mean_label(term, named.values()), 0.8 * on.figure.get_figheight())
+    bar.set_label(label + ("\n(log scale)" if log else ""), parse_math=False)
     bar.set_ticks(scale.heights(scale.ticks).tolist(), labels=[f"{tick:g}" for tick in scale.ticks])
     said = surfaces_said(term, {name: [one] for name, one in named.items()})
     missing = sum(int(np.isnan(measured(surface, term)).sum()) for surface in named.values())

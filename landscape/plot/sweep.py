@@ -14,8 +14,7 @@ from landscape.plot._axis import count, is_wide
 from landscape.plot._bands import band
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._names import short
-from landscape.plot._room import at_least, columns_of
-from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy
+from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy, width
 from landscape.results import Array
 
 Values = Mapping[str, Mapping[float, Sequence[float]]]
@@ -54,17 +53,17 @@ def sweep(
     log = is_wide(every) if log_x is None else log_x
     if log and every[0] <= 0:
         raise ValueError(f"log_x needs values above 0. Got {every[0]:g}. Leave log_x out.")
-    on = canvas(ax, size=at_least(WIDTH, 3.8, 2.5))
+    on = canvas(ax, size=(width(WIDTH), max(2.5, 0.55 * width(WIDTH))))
     (panel,) = on.axes
     if log:
         panel.set_xscale("log")
     for name, look in looks(values).items():
         _draw(panel, name, values[name], look, best)
-    panel.set_xlabel(x_label)
-    panel.set_ylabel(y_label)
+    on.label_x(x_label)
+    on.label_y(y_label)
     tidy(panel)
     handles, _ = panel.get_legend_handles_labels()
-    on.legend([*handles, _ring(best)] if best else handles, ncols=columns_of(WIDTH, 3, 2.0))
+    on.legend([*handles, _ring(best)] if best else handles)
     seeds = "; ".join(f"{name}: {_seeds(of)}" for name, of in values.items())
     note = "Line: mean over seeds; dots: seeds; band: lowest to highest."
     note += f" Ring: {best} mean of each method, chosen on these same numbers." if best else ""

@@ -15,9 +15,10 @@ from matplotlib.patheffects import withStroke
 from landscape.plot._axis import coordinate_label, count
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
-from landscape.plot._names import short
 from landscape.plot._room import columns_of
+from landscape.plot._style import width
 from landscape.plot._surfaces import planes
+from landscape.plot._text import wrapped
 from landscape.plot.contour import contour
 from landscape.results import Array, Surface
 
@@ -60,14 +61,15 @@ def trajectory(
     bare = {name: _without_path(surface) for name, surface in named.items()}
     planes(bare, term)  # which refuses what cannot be drawn, before there are axes
     columns = columns_of(_PANEL * _COLUMNS, min(len(named), _COLUMNS), _LEAST)
-    size = (_PANEL * columns + 1.3, _PANEL * -(-len(named) // columns) + 0.4)
+    inches = width(_PANEL * columns + 0.6)
+    rows = -(-len(named) // columns)
+    size = (inches, rows * (min((inches - 0.6) / columns, _PANEL) + 0.45) + 1.0)
     on = canvas(ax, len(named), size=size, columns=columns)
     contour(bare, term=term, ax=on.axes)
     for panel, (name, surface) in zip(on.axes, named.items(), strict=True):
-        panel.set_title(short(panel.get_title()), fontsize="medium")
         _draw(panel, paths[name], written.get(name, ()))
         for which, axis in enumerate((panel.xaxis, panel.yaxis)):
-            axis.set_label_text(_axis_label(surface, which))
+            axis.set_label_text(wrapped(_axis_label(surface, which), on.width(panel)), parse_math=False)
     _legend(on)
     said = surfaces_said(term, {name: [one] for name, one in named.items()})
     lengths = sorted({len(path) for path in paths.values()})
@@ -173,4 +175,4 @@ def _legend(on: Canvas) -> None:
     if missing is not None:
         handles += missing.legend_handles
         missing.remove()
-    on.legend(handles, ncols=len(handles))
+    on.legend(handles)
