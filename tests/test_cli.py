@@ -502,14 +502,16 @@ def test_files_of_different_kinds_do_not_make_one_figure(finished: Path, call: A
     assert_one_line(call(["plot", surface, conflict]), 1, "files must be of one kind")
     assert_one_line(call(["plot", surface, lines]), 1, "one kind")
     assert_one_line(
-        call(["plot", surface, "--kind", "layers"]), 1, "--kind must be one of auto, contour, error for planes"
+        call(["plot", surface, "--kind", "layers"]),
+        1,
+        "--kind must be one of auto, contour, relief, difference, error, trajectory for planes",
     )
     assert_one_line(
         call(["plot", conflict, "--kind", "curves"]),
         1,
-        "auto, cosine, cosines, inconsistency, layers for conflict files",
+        "auto, cosine, cosines, heatmap, layers, inconsistency, decomposition for conflict files",
     )
-    assert_one_line(call(["plot", folder, "--kind", "curves"]), 1, "auto, tradeoff for run folders")
+    assert_one_line(call(["plot", folder, "--kind", "curves"]), 1, "auto, tradeoff, flatness, verdicts for run folders")
     assert_one_line(call(["plot", folder, surface]), 1, str(surface))
     assert_one_line(call(["plot", surface, "--term", "nothing"]), 1, "'nothing'", "ce, kd, error")
     assert_one_line(call(["explore", conflict]), 1, f"{conflict} must be a surface file. Got a conflict file.")
@@ -641,15 +643,16 @@ def test_more_than_two_terms(here: Path, call: Any) -> None:
 
 def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> None:
     both = students(finished) + students(finished, "ce")
-    for files, options, wanted in (
-        ([f / "surface.h5" for f in both], [], ("contour", ["contour.pdf", "contour.png"])),
-        ([f / "lines.h5" for f in both], ["-o", "out/lines"], ("curves", ["out/lines.pdf", "out/lines.png"])),
-        ([f / "conflict.h5" for f in both], [], ("cosine", ["cosine.pdf", "cosine.png"])),
-        (both, ["--kind", "tradeoff"], ("tradeoff", ["tradeoff.pdf", "tradeoff.png"])),
+    for files, options, kind, stem in (
+        ([f / "surface.h5" for f in both], [], "contour", "contour"),
+        ([f / "lines.h5" for f in both], ["-o", "out/lines"], "curves", "out/lines"),
+        ([f / "conflict.h5" for f in both], [], "cosine", "cosine"),
+        (both, ["--kind", "tradeoff"], "tradeoff", "tradeoff"),
     ):
         found = strict(call(["plot", *files, *options, "--json"]).out)
-        assert (found["kind"], found["files"]) == wanted
-        assert all(Path(path).stat().st_size > 5000 for path in wanted[1])
+        assert (found["kind"], found["files"]) == (kind, [f"{stem}.{ending}" for ending in ("pdf", "svg", "png")])
+        assert all(Path(path).stat().st_size > 5000 for path in found["files"])
+        assert found["caption"].endswith(".")
     found = strict(call(["explore", *(f / "surface.h5" for f in both), "-o", "page.html", "--json"]).out)
     assert found == {"page": "page.html", "surfaces": ["CE", "KD+DOT"]}
 
