@@ -653,6 +653,10 @@ def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> No
         assert (found["kind"], found["files"]) == (kind, [f"{stem}.{ending}" for ending in ("pdf", "svg", "png")])
         assert all(Path(path).stat().st_size > 5000 for path in found["files"])
         assert found["caption"].endswith(".")
+    for folders, said in ((both, "CE minus KD+DOT: "), (students(finished), "KD+DOT (1) minus KD+DOT (2): ")):
+        files = [f / "surface.h5" for f in folders]
+        found = strict(call(["plot", *files, "--kind", "difference", "-o", "two.png", "--json"]).out)
+        assert found["caption"].startswith(said), "of two methods the smallest seed of each; of one its two seeds"
     found = strict(call(["explore", *(f / "surface.h5" for f in both), "-o", "page.html", "--json"]).out)
     assert found == {"page": "page.html", "surfaces": ["CE", "KD+DOT"]}
 

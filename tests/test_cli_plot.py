@@ -63,12 +63,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def study(here: Path) -> Path:
-    shutil.copytree(tiny.finished_study(), here / "study")
-    return here / "study"
-
-
-@pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Any:
     """Runs the verb in this process: exit status, stdout, stderr."""
 
@@ -155,32 +149,6 @@ def test_a_figure_for_a_page_has_the_width_of_its_columns(columns: int, points: 
 def test_a_term_is_chosen(here: Path, call: Any) -> None:
     _, out, _ = call("a.h5", "--term", "twice", "--json")
     assert json.loads(out)["caption"].startswith("twice, mean over 12 examples")
-
-
-def test_the_flatness_of_runs_is_compared_by_seed(study: Path, call: Any) -> None:
-    students = sorted((study / "runs").glob("*convnet4*"))
-    for kind in ("flatness", "verdicts"):
-        assert call(*students, "--kind", kind, "-o", f"runs-{kind}.png")[0] == 0
-        files = [path for run in students for path in run.glob("flatness-*.h5")]
-        assert len(files) == len(students)
-        assert call(*files, "--kind", kind, "-o", f"files-{kind}.png")[0] == 0
-        assert Path(f"runs-{kind}.png").read_bytes() == Path(f"files-{kind}.png").read_bytes()
-    for path in students[0].glob("flatness-*.h5"):
-        path.unlink()
-    status, _, err = call(*students, "--kind", "verdicts")
-    assert status == 1
-    assert "Run dot-landscape sharpness with these folders first." in err
-
-
-def test_of_each_method_the_smallest_seed_is_drawn_and_two_seeds_have_a_difference(study: Path, call: Any) -> None:
-    files = sorted((study / "runs").glob("kd-dot-convnet4-*/surface.h5"))
-    status, out, _ = call(*files, "--kind", "difference", "--json", "-o", "two.png")
-    assert status == 0
-    assert json.loads(out)["caption"].startswith("KD+DOT (1) minus KD+DOT (2): ")
-    other = sorted((study / "runs").glob("ce-convnet4-*/surface.h5"))
-    assert json.loads(call(*files, *other, "--kind", "difference", "--json")[1])["caption"].startswith(
-        "CE minus KD+DOT"
-    )
 
 
 REFUSED = {

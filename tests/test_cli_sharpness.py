@@ -74,6 +74,22 @@ def test_runs_are_compared_by_method_and_seed(here: Path, capsys: pytest.Capture
     assert json.loads((here / "out" / "flatness.json").read_text()) == found
 
 
+def test_the_plot_verb_compares_what_was_measured_by_seed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = students(here / "study")
+    files = [str(path) for run in found for path in Path(run).glob("flatness-*.h5")]
+    assert len(files) == len(found)
+    for kind in ("flatness", "verdicts"):
+        assert main(["plot", *found, "--kind", kind, "-o", "runs.png"]) == 0
+        assert main(["plot", *reversed(files), "--kind", kind, "-o", "files.png"]) == 0
+        assert Path("runs.png").read_bytes() == Path("files.png").read_bytes()
+    capsys.readouterr()
+    assert main(["plot", found[0], "--kind", "verdicts"]) == 1
+    assert "flatness must be of two methods or more, to be compared. Got one." in capsys.readouterr().err
+    Path(files[0]).unlink()
+    assert main(["plot", *found, "--kind", "verdicts"]) == 1
+    assert "Run dot-landscape sharpness with these folders first." in capsys.readouterr().err
+
+
 def test_what_was_measured_is_not_measured_again(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
