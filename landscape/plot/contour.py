@@ -19,7 +19,7 @@ from landscape.plot._cells import Hatch, edges, hatch, key
 from landscape.plot._marks import RIM, mark_lowest, mark_origin, mark_points, once, scale_bar
 from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes
-from landscape.plot._text import wide, wrapped
+from landscape.plot._text import height, wide, wrapped
 from landscape.results import PENDING, Array, Surface
 
 _COLORS = "viridis"
@@ -58,11 +58,9 @@ def contour(
     every = np.concatenate([measured(surface, term).ravel() for surface in named.values()])
     log = in_log(log, every)
     norm, levels = _scale(every, log=log)
-    columns = _COLUMNS.get(len(named), 3)
-    inches = width(_PANEL * columns + 0.6)
-    rows = -(-len(named) // columns)
-    size = (inches, rows * (min((inches - 0.6) / columns, _LARGEST) + 0.25) + 1.15)
     alike = len({(tuple(s.x), tuple(plane_y(s)), s.unit) for s in named.values()}) == 1
+    columns = _COLUMNS.get(len(named), 3)
+    size = _size(len(named), columns, alike)
     on = canvas(ax, len(named), size=size, columns=columns, share_x=alike, share_y=alike)
     keys = []
     for panel, surface in zip(on.axes, named.values(), strict=True):
@@ -83,6 +81,14 @@ def contour(
     _color_bar(on, norm, levels, mean_label(term, named.values()) + scale)
     legend(on, named, term, log=log, more=once(keys))
     return on.finish(surfaces_said(term, {name: [one] for name, one in named.items()}), exactness(named.values()))
+
+
+def _size(n: int, columns: int, alike: bool) -> tuple[float, float]:
+    """Of a figure of ``n`` panels, in inches."""
+    inches = width(_PANEL * columns + 0.6)
+    panel = min((inches - 0.6) / columns, _LARGEST) + height(1 if alike else 3) + 0.2
+    below = height(2) + _BAR + height(1) + height(2, "small") + 0.4  # numbers and names of axis and bar, and the keys
+    return inches, -(-n // columns) * panel + below
 
 
 def _name_axes(on: Canvas, surfaces: Sequence[Surface], alike: bool) -> None:
@@ -125,8 +131,9 @@ def mark_missing(ax: Axes, surface: Surface, values: Array) -> None:
 def _color_bar(on: Canvas, norm: Normalize, levels: Array, label: str) -> None:
     """Under all panels, where its label has the room of a whole line."""
     length = 0.8 * sum(on.width(ax) for ax in on.axes[: on.columns])
-    mapped = ScalarMappable(norm, _COLORS)
-    bar = on.figure.colorbar(mapped, ax=on.axes, location="bottom", aspect=length / _BAR, fraction=0.15, shrink=0.8)
+    share = 1.1 * _BAR / sum(min(on.width(ax), on.height(ax), _LARGEST) for ax in on.axes[:: on.columns])
+    of: dict[str, Any] = {"location": "bottom", "aspect": length / _BAR, "fraction": share, "shrink": 0.8}
+    bar = on.figure.colorbar(ScalarMappable(norm, _COLORS), ax=on.axes, **of)
     label = wrapped(label, length / 0.8)
     on.grow(label.count("\n"))
     bar.set_label(label, parse_math=False)
