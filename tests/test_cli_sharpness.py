@@ -69,7 +69,7 @@ def test_runs_are_compared_by_method_and_seed(here: Path, capsys: pytest.Capture
         assert difference["value"] == pytest.approx(ratio, rel=1e-9)
     assert row["agreement"]["n"] == 6
     assert {path.name for path in (here / "out").iterdir()} == {
-        "flatness.json", "flatness.pdf", "flatness.png", "verdicts.pdf", "verdicts.png",
+        "flatness.json", "flatness.pdf", "flatness.svg", "flatness.png", "verdicts.pdf", "verdicts.svg", "verdicts.png",
     }  # fmt: skip
     assert json.loads((here / "out" / "flatness.json").read_text()) == found
 

@@ -26,7 +26,7 @@ VERBS = {
     "merge": "put the parts of a surface together",
     "conflict": "measure how the gradients of terms agree",
     "sharpness": "say how flat minima are, and whether methods can be told apart",
-    "plot": "draw result files as PDF and PNG",
+    "plot": "draw result files as PDF, SVG and PNG",
     "explore": "a page with surfaces to rotate in the browser",
     "report": "a page with the table and figures of measured runs",
     "export": "write a surface for other programs: CSV, NumPy, ParaView, the original tool",

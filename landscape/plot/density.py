@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
 from landscape.hessian import Density
 from landscape.plot._axis import count
@@ -16,6 +17,8 @@ from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks,
 
 _FINE = 300.0
 """The axis is logarithmic where it reaches so many times as far as the finest density is broadened."""
+_TICK = 0.55
+"""Inches that a number on a logarithmic axis takes."""
 _UNSEEN = 0.1
 """Where the vertical axis ends: so many times the height of a single eigenvalue."""
 
@@ -42,7 +45,7 @@ def density(found: Density | Mapping[str, Density], *, ax: Given = None) -> Figu
     for name, one in named.items():
         _draw(panel, name, one, of_name[name])
     panel.axvline(0.0, color=MISSING_COLOR, linewidth=0.8, zorder=0.5)
-    _scale(panel, list(named.values()))
+    _scale(panel, list(named.values()), on.width(panel))
     on.label_x("eigenvalue")
     on.label_y("density")
     tidy(panel)
@@ -69,12 +72,15 @@ def _draw(ax: Axes, name: str, one: Density, look: Look) -> None:
     ax.fill_between(one.x, *one.band, color=look.color, alpha=BAND_ALPHA, linewidth=0)
 
 
-def _scale(ax: Axes, every: Sequence[Density]) -> None:
+def _scale(ax: Axes, every: Sequence[Density], inches: float) -> None:
     floor = min(_UNSEEN / (one.size * one.width * np.sqrt(2 * np.pi)) for one in every)
     top = max(float(np.max(one.band[1])) for one in every)
     ax.set_ylim(floor, max(2 * top, 10 * floor))
-    width = min(one.width for one in every)
+    threshold = min(one.width for one in every)
     ends = min(float(one.x[0]) for one in every), max(float(one.x[-1]) for one in every)
-    if max(map(abs, ends)) > _FINE * width:
-        ax.set_xscale("symlog", linthresh=width)
+    if max(map(abs, ends)) > _FINE * threshold:
+        ax.set_xscale("symlog", linthresh=threshold)
+        locator = ax.xaxis.get_major_locator()
+        assert isinstance(locator, SymmetricalLogLocator)
+        locator.set_params(numticks=max(3, int(inches / _TICK)))
     ax.set_xlim(*ends)

@@ -20,6 +20,7 @@ from landscape.plot._axis import coordinate_label, count, in_log, round_levels
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
 from landscape.plot._room import columns_of
+from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
 from landscape.plot._text import wrapped
 from landscape.results import Array, Surface
@@ -27,6 +28,8 @@ from landscape.results import Array, Surface
 _COLORS = "viridis"
 _PANEL, _LEAST = 3.3, 2.0
 """Width of a panel, and the least that it may be scaled to, in inches."""
+_BAR, _AROUND = 0.9, 0.45
+"""Inches of the colour bar's width, and of what stands above and below a panel."""
 _COLUMNS, _TICKS = 3, 6
 _ELEVATION, _AZIMUTH, _ZOOM = 28, -58, 0.86
 _HEIGHT = 0.72
@@ -64,10 +67,10 @@ def relief(
     if log and low <= 0:
         raise ValueError(f"log needs values of {term!r} above 0. Got {low:g}. Leave log out.")
     columns = columns_of(_PANEL * _COLUMNS, min(len(named), _COLUMNS), _LEAST)
-    width = _PANEL * columns + 0.9
-    on = canvas(
-        ax, len(named), size=(width, 0.9 * _PANEL * -(-len(named) // columns)), columns=columns, projection="3d"
-    )
+    rows = -(-len(named) // columns)
+    inches = width(_PANEL * columns + _BAR)
+    size = (inches, rows * (0.85 * (inches - _BAR) / columns + _AROUND))
+    on = canvas(ax, len(named), size=size, columns=columns, projection="3d")
     if any(not isinstance(panel, Axes3D) for panel in on.axes):
         raise ValueError('ax must be 3-D axes, of figure.add_subplot(projection="3d"). Got flat ones.')
     scale = _Scale(low, high, log)

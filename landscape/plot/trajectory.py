@@ -23,6 +23,8 @@ from landscape.plot.contour import contour
 from landscape.results import Array, Surface
 
 _PANEL, _LEAST, _COLUMNS = 3.4, 2.0, 3
+_TALLEST = 6.3
+"""Inches of all panels that stand on each other."""
 _APART = 0.16
 """Least distance of two epochs that are written at the path, as a share of the axes."""
 _ROOM = 0.05
@@ -63,7 +65,8 @@ def trajectory(
     columns = columns_of(_PANEL * _COLUMNS, min(len(named), _COLUMNS), _LEAST)
     inches = width(_PANEL * columns + 0.6)
     rows = -(-len(named) // columns)
-    size = (inches, rows * (min((inches - 0.6) / columns, _PANEL) + 0.45) + 1.0)
+    side = min((inches - 0.6) / columns, _PANEL, _TALLEST / rows)
+    size = (inches, rows * (side + 0.45) + 1.0)
     on = canvas(ax, len(named), size=size, columns=columns)
     contour(bare, term=term, ax=on.axes)
     for panel, (name, surface) in zip(on.axes, named.items(), strict=True):
