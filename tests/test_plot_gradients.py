@@ -181,6 +181,8 @@ def test_a_zero_on_a_log_scale_is_a_triangle() -> None:
     assert ax.get_yscale() == "log"
     np.testing.assert_array_equal(ax.lines[0].get_ydata()[2], 0.0)
     assert [list(drawn.get_xdata()) for drawn in ax.lines if drawn.get_marker() == "v"] == [[2], [2], [2]]
+    positive = np.concatenate([drawn.get_ydata()[drawn.get_ydata() > 0] for drawn in ax.lines[:3]])
+    assert 0.1 < ax.get_ylim()[0] / positive.min() <= 1.0, "a triangle is at no value"
 
 
 def test_recordings_that_cannot_be_compared_are_refused(tmp_path) -> None:

@@ -125,13 +125,13 @@ def _read(options: Options) -> tuple[str, Named, str]:
         raise ValueError(f"files must be of one kind, surfaces, conflicts or flatness. Got: {came}.")
     if kinds == {Flatness}:
         return "flatness files", {"": list(loaded.items())}, ""
-    named = {name: [loaded[path] for path in paths] for name, paths in by_name(list(loaded)).items()}
-    if kinds == {ls.Conflict}:
-        return "conflict files", named, ""
-    term = options.term or found[0].terms[0]
-    if len({result.y is None for result in found}) > 1:
+    surfaces = kinds != {ls.Conflict}
+    if surfaces and len({result.y is None for result in found}) > 1:
         raise ValueError("files must be of one kind. Got planes and lines together.")
-    return "lines" if found[0].y is None else "planes", named, term
+    named = {name: [loaded[path] for path in paths] for name, paths in by_name(list(loaded)).items()}
+    if not surfaces:
+        return "conflict files", named, ""
+    return "lines" if found[0].y is None else "planes", named, options.term or found[0].terms[0]
 
 
 def _runs(paths: Sequence[Path]) -> list[Any]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from landscape.plot._axis import is_wide
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
+from landscape.plot._edge import mark_edge
 from landscape.plot._names import short
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy, width
 from landscape.plot._surfaces import check_term, measured
@@ -105,11 +106,8 @@ def _draw(ax: Axes, name: str, surface: Surface, term: str, look: Look, barrier:
     (line,) = ax.plot(surface.x, values, color=look.color, linestyle=look.linestyle, linewidth=1.6, label=label)
     line.set(marker=look.marker, markersize=3.5, markevery=max(1, len(surface.x) // _MARKERS))
     ax.fill_between(surface.x, values - half, values + half, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-    missing = surface.x[np.isnan(values)]
-    if missing.size:
-        (crosses,) = ax.plot(missing, np.full(missing.shape, 0.985), "x", color=look.color, markersize=5)
-        crosses.set(transform=ax.get_xaxis_transform(), clip_on=False)
-        crosses.set_label(f"{short(name)}: pending or not finite" if name else "pending or not finite")
+    said = ": ".join(filter(None, (short(name), "pending or not finite")))
+    mark_edge(ax, surface.x[np.isnan(values)], look.color, label=said)
 
 
 def _mark_barrier(ax: Axes, barrier: _Barrier | None, look: Look) -> None:

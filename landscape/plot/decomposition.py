@@ -22,7 +22,8 @@ from landscape.plot._conflicts import (
     recordings_said,
     row_size,
 )
-from landscape.plot._style import BAND_ALPHA, Look, looks, tidy
+from landscape.plot._edge import mark_edge
+from landscape.plot._style import BAND_ALPHA, looks, tidy
 from landscape.results import Array
 
 
@@ -81,10 +82,5 @@ def _draw(ax: Axes, steps: NDArray[np.int64], lines: Mapping[str, tuple[Array, A
         ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     for (mean, _, _), look in zip(lines.values(), looks(lines).values(), strict=True):
-        if log and (mean == 0).any():
-            _mark_zeros(ax, steps[mean == 0], look)
-
-
-def _mark_zeros(ax: Axes, steps: NDArray[np.int64], look: Look) -> None:
-    (triangles,) = ax.plot(steps, np.full(steps.shape, 0.02), linestyle="none", marker="v", color=look.color)
-    triangles.set(transform=ax.get_xaxis_transform(), markersize=4)
+        if log:
+            mark_edge(ax, steps[mean == 0], look.color, zero=True)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from landscape.plot._axis import count, is_wide
 from landscape.plot._bands import band
 from landscape.plot._canvas import Given, canvas
+from landscape.plot._edge import mark_edge
 from landscape.plot._names import short
 from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy, width
 from landscape.results import Array
@@ -95,10 +96,7 @@ def _draw(ax: Axes, name: str, of: Mapping[float, Sequence[float]], look: Look, 
     ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     (dots,) = ax.plot(np.repeat(x, [len(seeds) for seeds in rows]), np.concatenate(rows), ".", color=look.color)
     dots.set(markersize=5, alpha=0.8, markeredgewidth=0)
-    open_at = x[np.isnan(mean)]
-    if open_at.size:
-        (crosses,) = ax.plot(open_at, np.full(open_at.shape, 0.985), "x", color=look.color, markersize=5)
-        crosses.set(transform=ax.get_xaxis_transform(), clip_on=False, label=f"{short(name)}: a seed is not finite")
+    mark_edge(ax, x[np.isnan(mean)], look.color, label=f"{short(name)}: a seed is not finite")
     if best and np.isfinite(mean).any():
         chosen = int(np.nanargmax(mean) if best == "highest" else np.nanargmin(mean))
         ax.plot(x[chosen], mean[chosen], "o", color=look.color, markersize=11, markerfacecolor="none", zorder=4)
