@@ -41,24 +41,31 @@ class Canvas:
     own: bool
     columns: int = 1
 
-    def legend(self, handles: Sequence[Any] | None = None, *, loc: Any = "outside upper center", **of: Any) -> None:
+    def legend(
+        self,
+        handles: Sequence[Any] | None = None,
+        *,
+        loc: Any = "outside upper center",
+        ncols: int | None = None,
+        title: str | None = None,
+    ) -> None:
         """A legend outside of the axes of an own figure, at ``loc``; of other ones, in their first axes.
 
-        Names are shown as they are, never read as formulas, and broken where they are wider than the figure.
+        Names are shown as they are, never read as formulas, and broken where they are wider than the figure. As many
+        stand side by side as there is room for, up to ``ncols``; the figure grows with their lines.
         """
         if handles is None:
             handles = [handle for ax in self.axes for handle in ax.get_legend_handles_labels()[0]]
         room = self.figure.get_figwidth() if self.own else self.width(self.axes[0])
         names = [wrapped(str(handle.get_label()), 0.8 * room, "small") for handle in handles]
+        of: dict[str, Any] = {"fontsize": "small", "title_fontsize": "small", "title": title}
         if self.own:
-            side_by_side = int(room / (max(wide(name, "small") for name in names) + _KEY * height(size="small")))
-            rows = -(-len(names) // max(1, side_by_side))
+            fits = int(room / (max(wide(name, "small") for name in names) + _KEY * height(size="small")))
+            rows = -(-len(names) // max(1, min(fits, ncols or fits)))
             self.grow(rows - 1 + max(name.count("\n") for name in names), "small")
-            of = {"ncols": -(-len(names) // rows), "loc": loc, "frameon": False} | of
-            legend = self.figure.legend(handles, names, fontsize="small", title_fontsize="small", **of)
+            legend = self.figure.legend(handles, names, loc=loc, ncols=-(-len(names) // rows), frameon=False, **of)
         else:
-            of = {"framealpha": 0.9} | {name: value for name, value in of.items() if name != "ncols"}
-            legend = self.axes[0].legend(handles, names, fontsize="small", title_fontsize="small", **of)
+            legend = self.axes[0].legend(handles, names, framealpha=0.9, **of)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -55,8 +55,17 @@ def band_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
 
 
 def recordings_said(conflicts: Mapping[str, Sequence[Conflict]]) -> str:
-    """The methods with their seeds and records, for a caption."""
-    return "; ".join(headings(conflicts))
+    """The methods with their seeds and records, the examples of a record and the precision, for a caption."""
+    every = [conflict for seeds in conflicts.values() for conflict in seeds]
+    return "; ".join(filter(None, (*headings(conflicts), examples_said(every))))
+
+
+def examples_said(conflicts: Sequence[Conflict]) -> str:
+    """How many examples a record is from, and the precision, as far as they are known and all alike."""
+    sizes = {int(n) for conflict in conflicts if conflict.sizes is not None for n in np.unique(conflict.sizes)}
+    precisions = {conflict.attrs.get("precision") for conflict in conflicts}
+    of = f"{min(sizes)} to {max(sizes)} examples" if len(sizes) > 1 else count(max(sizes), "example") if sizes else ""
+    return "; ".join(filter(None, (f"{of} a record" if of else "", precisions.pop() if len(precisions) == 1 else "")))
 
 
 def common_terms(conflicts: Mapping[str, Sequence[Conflict]]) -> tuple[str, str]:

@@ -137,13 +137,21 @@ def _color_bar(on: Canvas, norm: Normalize, levels: Array, label: str) -> None:
     label = wrapped(label, length / 0.8)
     on.grow(label.count("\n"))
     bar.set_label(label, parse_math=False)
-    names = [f"{level:g}" for level in levels]
-    every = int(np.ceil(sum(wide(f"{name} ", "small") for name in names) / length)) or 1
-    names = [name if i % every == 0 else "" for i, name in enumerate(names)]
-    bar.set_ticks(levels.tolist(), labels=names)
+    bar.set_ticks(levels.tolist(), labels=_apart(levels, np.asarray(norm(levels)) * length))
     bar.ax.tick_params(labelsize="small")
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.vlines(levels, 0, 1, transform=bar.ax.get_xaxis_transform(), colors="white", linewidths=0.8)
+
+
+def _apart(levels: Array, at: Array) -> list[str]:
+    """Numbers at places in inches, empty where they would touch the one before."""
+    names, end = [], -np.inf
+    for level, place in zip(levels, at, strict=True):
+        name = f"{level:g}"
+        half = wide(name, "small") / 2
+        names.append(name if place - half > end else "")
+        end = place + half + height(size="small") / 2 if names[-1] else end
+    return names
 
 
 def legend(on: Canvas, named: Mapping[str, Surface], term: str, *, log: bool = False, more: Sequence[Any] = ()) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape.plot._axis import is_wide
+from landscape.plot._axis import count, is_wide
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._style import MISSING_COLOR, Look, looks, tidy, width
 from landscape.plot._text import height, wide, wrapped
@@ -52,7 +52,8 @@ def flatness(verdict: Verdict, *, ax: Given = None) -> Figure:
     for panel in on.axes[:1] if on.own else on.axes:
         panel.set_yticks(np.arange(len(groups)), names, fontsize="small", parse_math=False)
         panel.set_ylim(len(groups) - 0.45, -0.55)
-    return on.finish("Flatness of each group, measure by measure.", _read_as(verdict))
+    shown = ", ".join(f"{group.name} ({count(len(group.values), 'seed')})" for group in groups)
+    return on.finish(f"Flatness of {shown}, measure by measure.", _read_as(verdict))
 
 
 def _draw(ax: Axes, row: Row, inches: float) -> None:

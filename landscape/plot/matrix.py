@@ -9,6 +9,7 @@ from landscape.conflict.result import Conflict
 from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._canvas import Given, canvas
+from landscape.plot._conflicts import examples_said
 from landscape.plot._style import width
 from landscape.plot._text import wrapped
 
@@ -60,7 +61,8 @@ def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
     note = f"Mean over {count(len(conflict.step), 'record')}."
     if conflict.whole is not None:
         note += " In brackets: of the gradients over all the examples read."
-    return on.finish("Cosine of the gradients of every two terms.", note)
+    said = "; ".join(filter(None, ("Cosine of the gradients of every two terms", examples_said([conflict]))))
+    return on.finish(f"{said}.", note)
 
 
 def _text(conflict: Conflict, row: int, column: int, value: float) -> str:

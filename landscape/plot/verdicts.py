@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from landscape.plot._axis import count
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._style import width
 from landscape.plot._text import height, wrapped
@@ -63,7 +64,9 @@ def verdicts(verdict: Verdict, *, ax: Given = None) -> Figure:
     panel.xaxis.tick_top()
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    return on.finish("Which groups of minima are told apart.", _READ_AS)
+    n = sorted({difference.n for row in verdict.rows for difference in row.differences})
+    of = count(n[-1], "pair") if len(n) == 1 else f"{n[0]} to {n[-1]} pairs"
+    return on.finish(f"Which groups of minima are told apart, each two by {of} of one seed.", _READ_AS)
 
 
 def _head(pair: Difference, inches: float) -> str:
