@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -175,6 +176,69 @@ def test_curves_have_a_log_scale_only_for_a_wide_positive_range():
     assert plot.curves(surface([0.0, 50.0], dims=("x",)), term="ce").axes[0].get_yscale() == "linear"
 
 
+def test_curves_of_test_data_are_hollow_in_the_look_of_their_method():
+    train, test = {"CE": bundle(0), "KD": bundle(1)}, {"KD": bundle(2), "CE": bundle(3)}
+    for surfaces, n in ((train, 70), (test, 30)):
+        for one in surfaces.values():
+            one.attrs["n_examples"] = n
+    figure = plot.curves(train, term="ce", test=test)
+    ax = figure.axes[0]
+    for name in train:
+        filled, hollow = line(ax, f"{name}: 4 directions, 1 seed"), line(ax, f"{name}: 4 directions, 1 seed, test")
+        np.testing.assert_allclose(filled.get_ydata(), train[name].values("ce").mean(axis=0))
+        np.testing.assert_allclose(hollow.get_ydata(), test[name].values("ce").mean(axis=0))
+        for same in ("get_color", "get_marker", "get_linestyle"):
+            assert getattr(filled, same)() == getattr(hollow, same)()
+        assert filled.get_markerfacecolor() == filled.get_color()
+        assert hollow.get_markerfacecolor() == "white"
+    assert keys(figure) == [f"{name}: 4 directions, 1 seed" for name in train] + ["filled: training", "hollow: test"]
+    assert "mean over 70 examples" in plot.caption(figure)
+    assert "Hollow: test, mean over 30 examples." in plot.caption(figure)
+    with pytest.raises(ValueError, match=r"test must have methods of lines: CE, KD. Got 'DOT'"):
+        plot.curves(train, term="ce", test={"DOT": bundle()})
+
+
+def test_curves_have_a_second_panel_for_the_error():
+    one = bundle()
+    one.means["error"], one.sems["error"] = one.values("ce") / 7, one.sem("ce")
+    above, below = plot.curves({"CE": one}, term="ce", error="error").axes
+    np.testing.assert_allclose(line(below, "CE").get_ydata(), one.values("ce").mean(axis=0) / 7)
+    np.testing.assert_allclose(line(above, "CE").get_ydata(), one.values("ce").mean(axis=0))
+    assert (above.get_ylabel(), below.get_ylabel()) == ("ce, mean over examples", "error, mean over examples")
+    assert (above.get_xlabel(), below.get_xlabel()) == ("", "x (filter norms)")
+    figure = Figure()
+    given = figure.subplots(1, 2)
+    assert plot.curves(one, term="ce", error="error", ax=given) is figure
+    assert all(ax.get_lines() for ax in given)
+    with pytest.raises(ValueError, match=r"one of ce. Got 'error'"):
+        plot.curves(bundle(), term="ce", error="error")
+
+
+def test_curves_show_what_a_log_scale_cannot_as_gaps_and_say_so():
+    figure = plot.curves({"CE": surface([2.0, 0.0, -1.0, 3.0], dims=("x",))}, term="ce", log=True)
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "log"
+    np.testing.assert_array_equal(line(ax, "CE: 1").get_ydata(), [2.0, np.nan, np.nan, 3.0])
+    gaps = line(ax, "CE: pending, not finite, zero or negative")
+    np.testing.assert_allclose(gaps.get_xdata(), [-1 / 3, 1 / 3])
+    assert "CE: pending, not finite, zero or negative" in keys(figure)
+    nothing = plot.curves(surface([-1.0, -2.0], dims=("x",)), term="ce", log=True)
+    assert np.isnan(line(nothing.axes[0], "1 direction").get_ydata()).all()
+    nothing.draw_without_rendering()
+
+
+def test_curves_have_the_scale_that_is_asked_for():
+    wide, narrow = surface([1.0, 50.0], dims=("x",)), surface([1.0, 2.0], dims=("x",))
+    assert plot.curves(wide, term="ce", log=False).axes[0].get_yscale() == "linear"
+    assert plot.curves(narrow, term="ce", log=True).axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize("values", [[1e30, -1e30, 3.0], [1e-300, 1.0, 1e300], [np.nan, np.inf, 1.0]])
+def test_curves_of_odd_values_are_drawn(values):
+    for log in (None, True, False):
+        plot.curves(surface(values, dims=("x",)), term="ce", log=log).draw_without_rendering()
+
+
 def test_curves_draw_into_given_axes():
     figure = Figure()
     ax = figure.add_subplot()
@@ -254,6 +318,89 @@ def test_contour_log_scale_for_a_wide_range():
     assert isinstance(meshes(figure)[0].norm, LogNorm)
 
 
+def test_contour_marks_the_lowest_cell_and_the_unperturbed_weights():
+    one = plane()
+    one.means["ce"][3, 1] = 0.5
+    ax = plot.contour(one, term="ce").axes[0]
+    marks = {found.get_marker(): (found.get_xdata()[0], found.get_ydata()[0]) for found in ax.lines}
+    assert marks["D"] == pytest.approx((one.x[1], one.y[3]))
+    assert marks["+"] == (0, 0)
+    one.x = one.x + 5
+    figure = plot.contour(one, term="ce")
+    assert "+" not in [found.get_marker() for found in figure.axes[0].lines]
+    assert keys(figure) == ["lowest cell"]
+
+
+@pytest.mark.parametrize(("extent", "length"), [(1.0, 0.5), (0.02, 0.01), (3.0, 2.0), (250.0, 200.0)])
+def test_contour_has_a_bar_of_its_unit(extent, length):
+    one = plane(shape=(6, 6))
+    one.x = np.linspace(-extent, extent, 6)
+    ax = plot.contour(one, term="ce").axes[0]
+    (bar,) = (found for found in ax.lines if len(found.get_xdata()) == 2)
+    assert np.ptp(bar.get_xdata()) == pytest.approx(length)
+    assert [text.get_text() for text in ax.texts] == [f"{length:g} filter norms"]
+    left, right = ax.get_xlim()
+    assert left < min(bar.get_xdata()) < max(bar.get_xdata()) < right
+
+
+def test_contour_hatches_what_a_log_scale_cannot_show():
+    one = plane(0, 1.0, 90.0)
+    one.means["ce"][0, 0], one.means["ce"][1, 1], one.means["ce"][2, 2] = 0.0, -3.0, 0.5
+    figure = plot.contour(one, term="ce", log=True)
+    mesh = meshes(figure)[0]
+    assert isinstance(mesh.norm, LogNorm)
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (0.5, one.values("ce").max())
+    hidden = np.zeros((5, 7), dtype=bool)
+    hidden[0, 0] = hidden[1, 1] = True
+    np.testing.assert_array_equal(np.ma.getmaskarray(mesh.get_array()), hidden)
+    (hatched,) = (of for of in figure.axes[0].collections if of.get_hatch() == "-----" and of.get_paths())
+    assert len(hatched.get_paths()) == 2
+    assert keys(figure)[-1] == "zero or negative"
+    nothing = plot.contour(surface(-np.ones((3, 3)), dims=("y", "x")), term="ce", log=True)
+    assert "zero or negative" in keys(nothing)
+    nothing.draw_without_rendering()
+
+
+def test_contour_has_the_scale_that_is_asked_for():
+    assert not isinstance(meshes(plot.contour(plane(low=0.02, high=8.0), term="ce", log=False))[0].norm, LogNorm)
+    assert isinstance(meshes(plot.contour(plane(), term="ce", log=True))[0].norm, LogNorm)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 2)])
+def test_contour_of_few_cells_shows_each_in_its_place(shape):
+    one = plane(shape=shape)
+    figure = plot.contour(one, term="ce")
+    mesh = meshes(figure)[0]
+    np.testing.assert_array_equal(mesh.get_array(), one.values("ce"))
+    corners = mesh.get_coordinates()
+    assert (np.diff(corners[0, :, 0]) > 0).all()
+    assert (np.diff(corners[:, 0, 1]) > 0).all()
+    np.testing.assert_allclose((corners[0, :-1, 0] + corners[0, 1:, 0]) / 2, one.x, atol=1e-12)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e30, 1e30), (1e-30, 1e30), (1e300, 2e300), (0.0, 1e-30)])
+def test_contour_of_huge_and_tiny_values_is_drawn(low, high):
+    for log in (None, True, False):
+        plot.contour(plane(low=low, high=high), term="ce", log=log).draw_without_rendering()
+
+
+def test_contour_colour_bar_has_its_whole_label_and_numbers_apart():
+    planes = {name: plane(i, 0.02, 90.0, (13, 13)) for i, name in enumerate(METHODS)}
+    for one in planes.values():
+        one.attrs["n_examples"] = 50_000
+    figure = plot.contour(planes, term="ce")
+    figure.draw_without_rendering()
+    bar = figure.axes[-1]
+    assert bar.get_xlabel().replace("\n", " ") == "ce, mean over 50000 examples (log scale)"
+    box = bar.xaxis.label.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    numbers = [text.get_window_extent() for text in bar.get_xticklabels() if text.get_text()]
+    assert len(numbers) > 4
+    assert all(a.x1 < b.x0 for a, b in pairwise(numbers))
+
+
 def test_contour_constant_and_entirely_pending_panels(tmp_path):
     empty, constant = plane(), surface(np.ones((3, 3)), dims=("y", "x"))
     empty.status[:] = PENDING
@@ -287,6 +434,49 @@ def test_tradeoff_thick_line_is_the_mean_over_seeds_of_the_epochs_all_have():
     np.testing.assert_allclose(mean.get_xdata(), [4.0, 3.0])
     np.testing.assert_allclose(mean.get_ydata(), [8.0, 7.5])
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), task[0])
+
+
+def test_tradeoff_dots_turn_from_light_to_dark_with_the_epoch():
+    task, distill = np.linspace(5, 1, 12), np.linspace(9, 2, 12)
+    figure = plot.tradeoff({"CE": [(task, distill)], "KD": [(task[:4], distill[:4])]})
+    ax, bar = figure.axes
+    assert bar.get_ylabel() == "epoch"
+    for dots, n in zip(ax.collections, (12, 4), strict=True):
+        np.testing.assert_allclose(dots.get_offsets(), np.stack([task, distill], axis=1)[:n])
+        np.testing.assert_array_equal(dots.get_array(), np.arange(1, n + 1))
+        assert (dots.norm.vmin, dots.norm.vmax) == (1, 12)
+    figure.draw_without_rendering()
+    luminance = ax.collections[0].get_facecolors()[:, :3] @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(luminance) < 0).all()
+    assert {text.get_text(): text.get_color() for text in ax.texts} == {
+        name: look.color for name, look in _style.looks(["CE", "KD"]).items()
+    }
+
+
+def crosses(ax):
+    return [
+        np.stack(found.get_data(), axis=1).tolist()
+        for found in ax.lines
+        if found.get_marker() == "x" and found.get_color() == "black"
+    ]
+
+
+def test_tradeoff_marks_where_the_learning_rate_drops():
+    path = (np.array([4.0, 3.0, 2.0, 1.0]), np.array([8.0, 6.0, 5.0, 4.0]))
+    figure = plot.tradeoff({"CE": [path], "KD": [path]}, marks={"KD": [2, 3, 99]})
+    assert crosses(figure.axes[0]) == [[[3.0, 6.0], [2.0, 5.0]]]
+    assert keys(figure)[-1] == "learning rate drops"
+    assert len(crosses(plot.tradeoff({"CE": [path], "KD": [path]}, marks=[1]).axes[0])) == 2
+    assert "learning rate drops" not in keys(plot.tradeoff({"CE": [path]}))
+    with pytest.raises(ValueError, match=r"marks must have methods of paths: CE. Got 'DOT'"):
+        plot.tradeoff({"CE": [path]}, marks={"DOT": [1]})
+
+
+def test_tradeoff_ends_where_losses_are_known():
+    task, distill = np.array([np.nan, 3.0, 2.0, np.inf]), np.array([9.0, 8.0, 7.0, 6.0])
+    ends = [found for found in plot.tradeoff({"CE": [(task, distill)]}).axes[0].lines if len(found.get_xdata()) == 1]
+    assert [tuple(map(float, (e.get_xdata()[0], e.get_ydata()[0]))) for e in ends] == [(3.0, 8.0), (2.0, 7.0)]
+    plot.tradeoff({"CE": [(np.full(3, np.nan), np.ones(3))], "KD": [(np.ones(1), np.ones(1))]}).draw_without_rendering()
 
 
 def test_tradeoff_names_its_axes():
@@ -369,19 +559,26 @@ def test_layers_first_layer_is_on_top():
     assert bottom > top
 
 
+def test_layers_of_a_deep_network_fit_a_page_and_all_have_a_row():
+    names = tuple(f"layer{i}" for i in range(107))
+    with plot.style("paper"):
+        figure = plot.layers({name: [conflict(i, layers=names)] for i, name in enumerate(METHODS)})
+    ax = figure.axes[0]
+    assert figure.get_figheight() < 9
+    assert all(len(found.get_xdata()) == 107 for found in ax.lines if found.get_marker() != "None")
+    shown = {label.get_text(): label.get_position()[1] for label in ax.get_yticklabels()}
+    assert "layer106" in shown
+    assert all(names[int(at)] == name for name, at in shown.items())
+    figure.draw_without_rendering()
+    boxes = sorted((label.get_window_extent() for label in ax.get_yticklabels()), key=lambda box: box.y0)
+    assert all(a.y1 <= b.y0 for a, b in pairwise(boxes))
+
+
 def test_layers_refuse_networks_with_different_layers():
     with pytest.raises(ValueError, match=r"expected one list of layers. Got 2"):
         plot.layers({"CE": [conflict()], "KD": [conflict(layers=("fc",))]})
     with pytest.raises(ValueError, match="expected at least one recording of 'KD'"):
         plot.layers({"CE": [conflict()], "KD": []})
-
-
-def test_the_same_input_gives_the_same_bytes(tmp_path):
-    first = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "a" / name)]
-    second = [path for name, figure in every_figure().items() for path in plot.save(figure, tmp_path / "b" / name)]
-    assert [path.suffix for path in first[:3]] == [".pdf", ".svg", ".png"]
-    for a, b in zip(first, second, strict=True):
-        assert a.read_bytes() == b.read_bytes(), a.name
 
 
 def test_a_stem_keeps_its_dots(tmp_path):

@@ -170,3 +170,36 @@ def test_a_large_map_is_a_small_file() -> None:
         figure = plot.contour(plane(0, 0.02, 90.0, (51, 51)), term="ce")
         assert len(render(figure, "pdf")) < 200_000
         assert len(render(figure, "svg")) < 1_500_000
+
+
+HOSTILE = ("$\\frac{a}$ $_^", "a" * 200, "наука & <script>")
+
+
+def _hostile(values):
+    return dict(zip(HOSTILE, values, strict=True))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot.curves(_hostile(map(bundle, range(3))), term="ce", test=_hostile(map(bundle, range(3, 6)))),
+        lambda: plot.contour(_hostile(map(plane, range(3))), term="ce"),
+        lambda: plot.error(_hostile(map(plane, range(3))), term="ce"),
+        lambda: plot.tradeoff(_hostile(_paths().values()), labels=HOSTILE[:2], marks=[5]),
+        lambda: plot.cosine(_hostile([conflict(i)] for i in range(3))),
+        lambda: plot.inconsistency(_hostile([conflict(i)] for i in range(3))),
+        lambda: plot.layers(_hostile([conflict(i, layers=HOSTILE)] for i in range(3))),
+        lambda: plot.flatness(verdict(row(groups=tuple(Group(n, (1.0, 2.0), 1.4, 1.1, 1.9) for n in HOSTILE)))),
+        lambda: plot.verdicts(verdict(row(one=HOSTILE[0], other=HOSTILE[1]), row(one=HOSTILE[2], other="$x$ $"))),
+    ],
+    ids=["curves", "contour", "error", "tradeoff", "cosine", "inconsistency", "layers", "flatness", "verdicts"],
+)
+def test_names_are_shown_as_they_are_and_cut_where_they_are_long(draw) -> None:
+    with plot.style("paper"):
+        figure = draw()
+        shown = texts(figure)
+    for text in shown:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 - 1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, named(text)
+    assert any("$_^" in text.get_text() for text in shown)
+    assert len(plot.alt_text(figure)) < 700

@@ -150,7 +150,7 @@ def _apart(levels: Array, at: Array) -> list[str]:
         name = f"{level:g}"
         half = wide(name, "small") / 2
         names.append(name if place - half > end else "")
-        end = place + half + height(size="small") / 2 if names[-1] else end
+        end = place + half + height(size="small") / 4 if names[-1] else end
     return names
 
 

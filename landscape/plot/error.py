@@ -15,7 +15,7 @@ from landscape.plot._caption import exactness, surfaces_said
 from landscape.plot._cells import edges
 from landscape.plot._style import width
 from landscape.plot._surfaces import plane_y, planes, relative_error
-from landscape.plot._text import wrapped
+from landscape.plot._text import height, wrapped
 from landscape.plot.contour import legend, mark_missing
 from landscape.results import PENDING, Array, Surface
 
@@ -42,7 +42,8 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = N
     columns = 1 + any(surface.sampled is not None for surface in named.values())
     inches = width(_PANEL * columns + 0.2)
     panel = min(_PANEL, (inches - 0.2) / columns)
-    size = (inches, (panel + 0.7) * len(named))
+    # Under a panel: numbers and a name of its axis and of its colour bar.
+    size = (inches, (panel + height(3) + height(4, "small") + 0.25) * len(named))
     on = canvas(ax, len(named) * columns, size=size, columns=columns)
     top = max((float(np.nanmax(of)) for of in errors.values() if np.isfinite(of).any()), default=1.0)
     for i, (name, surface) in enumerate(named.items()):

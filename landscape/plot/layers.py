@@ -50,6 +50,8 @@ def layers(conflicts: Mapping[str, Sequence[Conflict]], *, ax: Given = None) -> 
     for shift, (name, look) in zip(shifts, looks(conflicts).items(), strict=True):
         _draw(panel, name, conflicts[name], look, np.arange(len(names)) + shift, row)
     _name_rows(panel, names, row)
+    if not on.own:  # the legend stands inside
+        panel.set_ylim(len(names) - 0.5, -0.5 - height(len(conflicts) + 1, "small") / row)
     on.label_x(f"cosine of the {a} and {b} gradients")
     tidy(panel)
     on.legend()

@@ -11,11 +11,11 @@ from landscape.plot._bands import mean_of_known
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import examples_said
 from landscape.plot._style import width
-from landscape.plot._text import wrapped
+from landscape.plot._text import height, wide, wrapped
 
 _COLORS = "RdBu"
-_CELL, _LEFT = 0.85, 0.7
-"""Inches of a cell, and of what is left of the first."""
+_CELL, _NAME = 0.85, 1.0
+"""Inches of a cell, and of a term's name at most."""
 
 
 def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
@@ -35,9 +35,12 @@ def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
         raise ValueError("conflict must have records. Got none.")
     mean = mean_of_known(conflict.cosines, axis=0)
     n = len(conflict.terms)
-    wide = width(1.6 + _CELL * n)
-    cell = min(_CELL, (wide - _LEFT) / n)
-    on = canvas(ax, size=(wide, 1.5 + cell * n))
+    rows = [wrapped(term, _NAME, "small") for term in conflict.terms]
+    left = max(wide(name, "small") for name in rows) + 0.2
+    inches = width(left + 0.2 + _CELL * n)
+    cell = min(_CELL, (inches - left) / n)
+    columns = [wrapped(term, cell, "small") for term in conflict.terms]
+    on = canvas(ax, size=(inches, 1.0 + height(max(name.count("\n") for name in columns) + 1, "small") + cell * n))
     (panel,) = on.axes
     image = panel.imshow(mean, cmap=_COLORS, vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(mean):
@@ -46,13 +49,8 @@ def cosines(conflict: Conflict, *, ax: Given = None) -> Figure:
             text = _text(conflict, row, column, value)
             panel.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
     ticks = np.arange(len(conflict.terms))
-    cell = on.width(panel) / n
-    panel.set_xticks(
-        ticks, [wrapped(term, cell, "small") for term in conflict.terms], fontsize="small", parse_math=False
-    )
-    panel.set_yticks(
-        ticks, [wrapped(term, 1.0, "small") for term in conflict.terms], fontsize="small", parse_math=False
-    )
+    panel.set_xticks(ticks, columns, fontsize="small", parse_math=False)
+    panel.set_yticks(ticks, rows, fontsize="small", parse_math=False)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
     bar = on.figure.colorbar(image, ax=panel, location="bottom", shrink=0.8, aspect=25, ticks=[-1, -0.5, 0, 0.5, 1])
