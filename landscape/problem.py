@@ -32,6 +32,7 @@ class Problem:
         batches: Whatever can be iterated more than once (a ``DataLoader``, a list), or a function without arguments
             that starts a new iteration. Tensors in a batch, nested ones too, are moved to the model's device.
         split: What the examples are, such as ``"train"``; kept as provenance.
+        epoch: After which epoch of training the model is what it is, where known; kept as provenance.
 
     Raises:
         TypeError: An argument is of another kind; or ``batches`` is a generator, which could be read only once.
@@ -42,6 +43,7 @@ class Problem:
     objective: Objective
     batches: Batches = field(repr=False)
     split: str = "unnamed"
+    epoch: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", modules.unwrap(self.model))
@@ -63,6 +65,7 @@ class Problem:
         losses: Mapping[str, Loss],
         batches: Batches,
         split: str = "unnamed",
+        epoch: int | None = None,
     ) -> Problem:
         """A problem of ordinary supervised losses.
 
@@ -74,6 +77,7 @@ class Problem:
             batches: Yields ``(inputs, targets)``, or mappings whose ``"labels"`` are the targets and whose other
                 entries are keyword arguments of the model.
             split: What the examples are.
+            epoch: After which epoch of training the model is what it is, where known.
         """
         if not isinstance(losses, Mapping) or not losses or not all(map(callable, losses.values())):
             raise TypeError(f'losses must be {{name: function}}, such as {{"ce": loss}}. Got {losses!r}.')
@@ -83,7 +87,12 @@ class Problem:
             outputs, targets = _supervised(module, batch)
             return {name: loss(outputs, targets) for name, loss in frozen.items()}
 
-        return cls(model, objective, batches, split)
+        return cls(model, objective, batches, split, epoch)
+
+    @property
+    def of_epoch(self) -> dict[str, int]:
+        """``{"epoch": epoch}``, for provenance; nothing where it is not known."""
+        return {} if self.epoch is None else {"epoch": self.epoch}
 
     @property
     def device(self) -> torch.device:

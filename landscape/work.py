@@ -205,7 +205,7 @@ class Work:
             self._refuse_another_device(theirs)
             ready = self.preparation.check(theirs)
         self.plan, self.decided = ready.plan, True
-        measured = self.identity | ready.digests
+        measured = self.identity | self.problem.of_epoch | ready.digests
         measured |= {"probe": ready.walker.probe(), "nondeterministic": "refuse" if self.options.steady else "allow"}
         measured |= {"errors": ready.errors} if ready.errors else {}
         goal = self.options.goal

@@ -279,7 +279,7 @@ def test_every_example_runs(here: Path, call: Any, monkeypatch: pytest.MonkeyPat
         "controls/figures/against-kd-sgd.pdf",
         "quick/study.json",
     } <= written
-    (measured,) = (here / "runs").glob("kd-dot-convnet8-*/conflict-measured.h5")
+    (measured,) = (here / "runs").glob("kd-dot-convnet8-*/conflict-measured-test.h5")
     with h5py.File(measured) as file, h5py.File(here / "conflict.h5") as mine, h5py.File(here / "lines.h5") as lines:
         assert file.attrs["split"] == "test"
         assert mine["step"].shape == (50,)
@@ -763,6 +763,6 @@ def test_files_of_ones_own_networks_keep_apart(here: Path, finished: Path, call:
 
 
 def test_the_options_of_a_run_do_not_go_with_a_problem(call: Any) -> None:
-    for options in ("--split test", "--device cpu"):
+    for options in ("--split test", "--epoch 1", "--device cpu"):
         said = call(f"surface --problem my_network:problem {options}")
-        assert_one_line(said, 2, "--split and --device go with a run folder")
+        assert_one_line(said, 2, "--split, --epoch and --device go with a run folder")

@@ -43,6 +43,8 @@ class Measured(Common):
     """Instead of a run: module:function, which returns a landscape.Problem."""
     split: Literal["train", "test", ""] = ""
     """Which images of a run; train by default."""
+    epoch: int | None = None
+    """The student of a run as it was after this epoch, one of those whose weights are kept; as trained by default."""
     device: str = ""
     """Where to measure a run: auto (the default), cpu, cuda or mps."""
 
@@ -137,10 +139,20 @@ def find_problem(what: Measured) -> tuple[Problem, Path]:
     if what.run:
         from dot import devices, runs
 
-        return runs.problem(what.run, what.split or "train", devices.pick(what.device or "auto")), Path(what.run)
-    if what.split or what.device:
-        raise UsageError("--split and --device go with a run folder. Got --problem, whose function chooses both.")
+        on = devices.pick(what.device or "auto")
+        return runs.problem(what.run, what.split or "train", on, epoch=what.epoch), Path(what.run)
+    if what.split or what.device or what.epoch is not None:
+        raise UsageError(
+            "--split, --epoch and --device go with a run folder. Got --problem, whose function chooses them."
+        )
     return load_problem(what.problem), Path()
+
+
+def own_name(what: Measured, stem: str) -> str:
+    """The name of a result by default: each split and epoch of a run has a file of its own."""
+    test = "-test" if what.split == "test" else ""
+    epoch = "" if what.epoch is None else f"-epoch-{what.epoch:04d}"
+    return f"{stem}{test}{epoch}.h5"
 
 
 def find_beside_user() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dot.cli._shared import Measured, Output, Reply, find_problem
+from dot.cli._shared import Measured, Output, Reply, find_problem, own_name
 
 EXAMPLES = (
     "conflict runs/kd-dot-convnet8-* --split test",
@@ -22,7 +22,8 @@ class Options(Measured):
     """Options of ``conflict``."""
 
     output: Output = None
-    """HDF5 file; conflict-measured.h5 in the run folder (or here, for --problem) by default."""
+    """HDF5 file; conflict-measured.h5 in the run folder (or here, for --problem) by default;
+    conflict-measured-test.h5 of test images, conflict-measured-epoch-0005.h5 of an epoch."""
     terms: tuple[str, ...] = ("ce", "kd")
     """Names of two or more differentiable terms."""
     batches: int | None = None
@@ -37,7 +38,7 @@ def run(options: Options) -> Reply:
     from landscape import describing
 
     problem, folder = find_problem(options)
-    out = options.output or folder / "conflict-measured.h5"
+    out = options.output or folder / own_name(options, "conflict-measured")
     found = ls.conflict.measure(problem, options.terms, options.batches, by=options.by)
     found.save(out)
     return Reply(f"{out}: {found.summary()}", describing.describe(out))

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dot.cli._shared import Measured, Output, Reply, UsageError, find_problem
+from dot.cli._shared import Measured, Output, Reply, UsageError, find_problem, own_name
 
 if TYPE_CHECKING:
     from landscape import Problem
@@ -31,7 +31,8 @@ class Options(Measured):
     """Options of ``surface``."""
 
     output: Output = None
-    """HDF5 file; surface.h5 or lines.h5 in the run folder (or here, for --problem) by default."""
+    """HDF5 file; surface.h5 or lines.h5 in the run folder (or here, for --problem) by default; surface-test.h5 of test
+    images, surface-epoch-0005.h5 of an epoch."""
     x: tuple[float, float, int] = (-1.0, 1.0, 21)
     """First and last coordinate, and how many."""
     y: tuple[float, float, int] = (-1.0, 1.0, 21)
@@ -99,7 +100,7 @@ def measure(options: Options) -> Reply:
     from landscape.parts import Part, part_path
 
     problem, folder = find_problem(options)
-    out = options.output or folder / ("lines.h5" if options.lines else "surface.h5")
+    out = options.output or folder / own_name(options, "lines" if options.lines else "surface")
     data = Part.parse(options.data_shard)
     whole = part_path(out, Part(), data)
     known = store.load_surface(whole) if whole.exists() else None

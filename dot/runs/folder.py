@@ -85,17 +85,31 @@ class Run:
         """
         return open_run(self.path.parent / self.config.teacher) if self.config.teacher else None
 
-    def network(self, data: ImageSet, device: torch.device) -> nn.Module:
-        """The trained network on a device, in eval mode.
+    @property
+    def kept(self) -> list[int]:
+        """The epochs whose weights are kept, ascending."""
+        names = [path.stem.removeprefix("epoch-") for path in (self.path / "checkpoints").glob("epoch-*.pt")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The epoch that the trained weights are of; None where they are those of a checkpoint from elsewhere."""
+        return None if self.config.weights else self.config.train.epochs
+
+    def network(self, data: ImageSet, device: torch.device, epoch: int | None = None) -> nn.Module:
+        """The trained network on a device, in eval mode; or what it was after an epoch.
 
         Raises:
-            FileNotFoundError: Training has not ended.
+            FileNotFoundError: Training has not ended, or the weights after ``epoch`` are not kept.
             ValueError: The weights are cut short, or are of another network.
         """
-        if not self.done:
-            raise FileNotFoundError(f"{self.path} must hold a finished run. Got no model.safetensors: train it first.")
         model = build_network(self.config, data, device)
-        load_weights(model, self.weights, self.config.model)
+        if epoch is not None:
+            _load_kept(model, self, epoch)
+        elif not self.done:
+            raise FileNotFoundError(f"{self.path} must hold a finished run. Got no model.safetensors: train it first.")
+        else:
+            load_weights(model, self.weights, self.config.model)
         return model.eval()
 
 
@@ -172,6 +186,21 @@ def load_weights(module: nn.Module, path: Path, what: str) -> None:
         module.load_state_dict(safetensors.torch.load_file(path))
     except (FileNotFoundError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{path} must hold the weights of {what}. Got {error}.") from error
+
+
+def _load_kept(module: nn.Module, run: Run, epoch: int) -> None:
+    """Load the weights after an epoch into a module."""
+    if epoch not in run.kept:
+        kept = f"those of {', '.join(map(str, run.kept))}" if run.kept else "none"
+        raise FileNotFoundError(
+            f"epoch must be one whose weights {run.path} keeps. Got {epoch}; kept are {kept}. Which are kept is said "
+            "before training, by checkpoints of [record]; without an epoch the trained weights are measured."
+        )
+    path = kept_at(run, epoch)
+    try:
+        module.load_state_dict(load_tensors(path, "Measure another epoch, or train the run again in another folder."))
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} must hold the weights of {run.config.model}. Got {error}.") from error
 
 
 def plain_tensors(module: nn.Module) -> bytes:

@@ -25,11 +25,17 @@ _MEASURED_BATCH = 512
 
 
 def problem(
-    path: str | Path, split: str = "train", device: str | torch.device = "cpu", images: int = 0, seed: int = 0
+    path: str | Path,
+    split: str = "train",
+    device: str | torch.device = "cpu",
+    images: int = 0,
+    seed: int = 0,
+    epoch: int | None = None,
 ) -> Problem:
     """What a trained student is measured on: ``{"ce", "kd", "error"}`` over a split, not augmented.
 
-    What the teacher gives is computed once and kept; a run without a teacher has no ``kd``.
+    What the teacher gives is computed once and kept; a run without a teacher has no ``kd``. A distillation loss that
+    has weights of its own has those of the end of training at every epoch.
 
     Args:
         path: A run folder; its teacher's lies beside it.
@@ -37,9 +43,10 @@ def problem(
         device: Where to measure.
         images: So many of the split, drawn; 0 for all.
         seed: Of the draw.
+        epoch: The student as it was after this epoch, whose weights the run keeps; as it is trained, if None.
 
     Raises:
-        FileNotFoundError: The run or its teacher is not there or not finished.
+        FileNotFoundError: The run or its teacher is not there or not finished, or does not keep the epoch.
         ValueError: An argument is out of its range, the teacher has changed since the run was trained, or the trained
             weights of its distillation loss are gone or broken.
     """
@@ -51,9 +58,10 @@ def problem(
     data = image_sets.load(run.config.data, on)
     part: Part = getattr(data, split)
     batches = drawn(len(part), images, seed).split(_MEASURED_BATCH)
-    model, teacher_run = run.network(data, on), run.teacher()
+    model, teacher_run = run.network(data, on, epoch), run.teacher()
+    epoch = run.last_epoch if epoch is None else epoch
     if teacher_run is None:
-        return Problem(model, _objective(None), lambda: _measured(data, part, batches), split)
+        return Problem(model, _objective(None), lambda: _measured(data, part, batches), split, epoch)
     network = teacher_run.network(data, on)
     if digest_model(network) != read_json(run.path / "environment.json")["teacher_sha256"]:
         raise ValueError(OTHER_TEACHER.format(run=run.path, teacher=run.config.teacher))
@@ -62,7 +70,7 @@ def problem(
         load_weights(distillation, run.distillation, run.config.losses.distillation)
     teacher = Teacher(network, distillation.teacher_layers)
     taught = [vars(teacher(batch["inputs"])) for batch in _measured(data, part, batches)]
-    return Problem(model, _objective(distillation), lambda: _measured(data, part, batches, taught), split)
+    return Problem(model, _objective(distillation), lambda: _measured(data, part, batches, taught), split, epoch)
 
 
 def _measured(

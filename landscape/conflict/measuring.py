@@ -236,4 +236,5 @@ def _vectors(along: Mapping[str, Mapping[str, Tensor]], parameters: Mapping[str,
 
 
 def _provenance(problem: Problem) -> dict[str, Any]:
-    return stamp(problem.device) | {"checkpoint_sha256": digest_model(problem.model), "split": problem.split}
+    measured = {"checkpoint_sha256": digest_model(problem.model), "split": problem.split}
+    return stamp(problem.device) | measured | problem.of_epoch
