@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike
 
 
 def packed(values: ArrayLike) -> dict[str, Any]:
-    """An array as ``{"shape", "f64"}``: little-endian float64 in base64, which ``unpacked`` of ``common.js`` reads.
+    """An array as ``{"shape", "f64"}`` (``"u8"`` if it is of bytes), in base64, which ``unpacked`` of ``common.js`` reads.
 
-    NaN and infinities stay what they are, which JSON has no numbers for.
+    Numbers are little-endian float64. NaN and infinities stay what they are, which JSON has no numbers for.
     """
-    array = np.ascontiguousarray(values, dtype="<f8")
-    return {"shape": list(array.shape), "f64": base64.b64encode(array.tobytes()).decode("ascii")}
+    given = np.asarray(values)
+    kind, dtype = ("u8", "u1") if given.dtype == np.uint8 else ("f64", "<f8")
+    array = np.ascontiguousarray(given, dtype=dtype)
+    return {"shape": list(given.shape), kind: base64.b64encode(array.tobytes()).decode("ascii")}
