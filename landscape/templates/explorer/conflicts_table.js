@@ -1,0 +1,105 @@
+// The table of methods: what is shown of each, its value at the marked step, and its numbers.
+"use strict";
+
+const conflictTable = (() => {
+  const { element, number, id } = page;
+  const SVG = "http://www.w3.org/2000/svg";
+  const MARKERS = {
+    circle: "M16 6a4 4 0 1 0 .01 0", square: "M12 6h8v8h-8z", diamond: "M16 5l5 5-5 5-5-5z", "triangle-up": "M16 5l5 9h-10z",
+    "triangle-down": "M16 15l5-9h-10z", cross: "M14 5h4v3h3v4h-3v3h-4v-3h-3v-4h3z",
+  };
+  const NAME = "display:inline-block;max-width:min(22rem,42vw);overflow-wrap:break-word";
+
+  // A piece of a line, as in the chart.
+  function swatch(color, dash, symbol) {
+    const make = (tag, attributes) => {
+      const made = document.createElementNS(SVG, tag);
+      for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+      return made;
+    };
+    const picture = make("svg", { width: 32, height: 20, viewBox: "0 0 32 20", "aria-hidden": "true", style: "flex:none" });
+    const dashes = dash === "solid" ? {} : { "stroke-dasharray": dash.replaceAll("px", "") };
+    picture.append(make("path", { d: "M0 10H32", stroke: color, "stroke-width": 2, ...dashes }));
+    if (symbol) picture.append(make("path", { d: MARKERS[symbol], fill: color }));
+    return picture;
+  }
+
+  function named(text, ...parts) {
+    return element("span", { style: "display:flex;gap:.5rem;align-items:start" }, ...parts, element("span", { style: NAME }, text));
+  }
+
+  // A cosine: three digits after the point, more where these would hide it.
+  function digits(value) {
+    if (Number.isNaN(value)) return "undefined";
+    return value !== 0 && Math.abs(value) < 0.001 ? value.toPrecision(2) : value.toFixed(3);
+  }
+  const between = (low, high) => (Number.isNaN(low) ? "unknown" : `${digits(low)} to ${digits(high)}`);
+  const share = (value) => (Number.isNaN(value) ? "undefined" : `${number(100 * value, 3)} %`);
+
+  // How many records there are, and how many of them have a cosine.
+  const counted = (known, records) => (known < records ? `${known} of ${records}` : String(records));
+
+  // A box to tick, or a choice of one; the name of what it stands for is read out with it.
+  function control(type, group, label, checked, disabled, act) {
+    const input = element("input", { type, name: group, id: id(group), "aria-label": label, style: "width:1.125rem;height:1.125rem;margin:.125rem 0" });
+    Object.assign(input, { checked, disabled });
+    input.addEventListener("change", () => act(input.checked));
+    return input;
+  }
+
+  // Cells that follow the marked step, by what they are of.
+  let cells = new Map();
+
+  function row(method, found, state, info, change) {
+    const cell = element("span", { class: "at-step" });
+    cells.set(method.index, cell);
+    const shown = (on) => change({ shown: on ? [...state.shown, method.index] : state.shown.filter((other) => other !== method.index) });
+    const line = control("checkbox", "line", `line of ${method.label}`, state.shown.includes(method.index) && found !== null, found === null, shown);
+    const layers = control("radio", "layers", `layers of ${method.label}`, state.method === method.index, found === null, () => change({ method: method.index }));
+    const name = element("span", { style: "display:flex;gap:.5rem;align-items:start" }, named(method.label, swatch(conflictCharts.visible(method.color), method.dash, method.symbol)), info);
+    if (found === null) return [name, line, layers, cell, "not recorded"];
+    const { mean, low, high, negative, fewest, most, whole, halves, known, records } = found.numbers;
+    const measured = [whole, halves].map((value) => (found.measured ? digits(value) : "not measured"));
+    const negatives = element("span", { title: `95 % interval ${Number.isNaN(fewest) ? "unknown" : `${share(fewest)} to ${share(most)}`}` }, share(negative));
+    return [name, line, layers, cell, digits(mean), between(low, high), negatives, ...measured, counted(known, records)];
+  }
+
+  function layerRow(view, change) {
+    const cell = element("span", { class: "at-step" });
+    cells.set("layer", cell);
+    const { mean, negative, known } = conflictNumbers.averages(view.found.layer(view.layer));
+    const remove = page.button("Remove", () => change({ layer: null }), { "aria-label": `Remove the line of ${view.layerLabel}` });
+    const name = named(view.layerLabel, swatch(conflictCharts.mark(), "solid"));
+    return [name, remove, "", cell, digits(mean), "", share(negative), "", "", counted(known, view.found.steps.length)];
+  }
+
+  // The table anew; `infos` are the buttons to the methods' provenance. The control that had the focus keeps it.
+  function draw(place, view, state, infos, change) {
+    const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    cells = new Map();
+    const measured = view.every.some(({ found }) => found?.measured);
+    const head = ["method", "line", "layers", "at no step", "mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
+    const rows = view.every.map(({ method, found }) => row(method, found, state, infos[method.index], change));
+    if (view.layer !== null) rows.push(layerRow(view, change));
+    const kept = (cells) => (measured ? cells : cells.filter((_, i) => i !== 7 && i !== 8));
+    const table = page.table(`Cosine of the gradients of ${view.pairText}: ${view.groupText}`, kept(head), rows.map(kept), { class: "methods" });
+    cells.set("head", table.querySelectorAll("thead th")[3]);
+    for (const heading of table.querySelectorAll("thead th")) heading.style.cssText = "min-width:max-content;white-space:nowrap";
+    for (const number of table.querySelectorAll("td")) number.style.whiteSpace = "nowrap";
+    cells.get("head").style.minWidth = "7rem";
+    place.replaceChildren(table);
+    if (focused !== null) [...place.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
+  }
+
+  // Values at the marked step, by what they are of; a record at another step says so.
+  function mark(step, values) {
+    cells.get("head").textContent = step === null ? "at no step" : `at ${number(step, 12)}`;
+    for (const [of, cell] of cells) {
+      if (of === "head") continue;
+      const value = values.get(of);
+      cell.textContent = value === undefined ? "–" : value.step === step ? digits(value.cosine) : `${digits(value.cosine)} (at ${value.step})`;
+    }
+  }
+
+  return { draw, mark, digits };
+})();
