@@ -23,7 +23,7 @@
   const linesTitle = element("h2", {}, "Whole network");
   const layersTitle = element("h2", {});
   const cell = element("p", { class: "quiet small cell", style: "min-height:1.25rem;padding:0 .75rem;overflow-wrap:anywhere" });
-  const undefinedSaid = element("p", { class: "quiet small", style: "padding:0 .75rem .5rem" }, "Grey: no cosine, since a gradient is zero there.");
+  const undefinedSaid = element("p", { class: "quiet small", style: "padding:0 .75rem .5rem" }, "Crossed out: no cosine, since a gradient is zero there.");
 
   function build() {
     const files = element("div", { class: "end" },
@@ -33,11 +33,11 @@
     const bar = element("div", { class: "controls" }, pairBox, layerBox, files);
     if (groups.length > 1) bar.prepend(group.box);
     const panel = (heading, ...content) => element("section", { class: "panel", style: "margin-top:.75rem" }, element("header", { style: "flex-wrap:wrap" }, ...heading), ...content);
-    const hint = "Point at a chart, or use the arrow keys in it, to mark a step in both. A click on a layer, or up and down, draws its line above.";
+    const hint = element("span", { class: "quiet small" }, "Point at a chart, or use the arrow keys in it, to mark a step in both.");
     const definitions = element("details", { style: "margin-top:1rem" }, element("summary", {}, "What the numbers mean"),
       element("dl", { class: "small" }, ...page.data.definitions.flatMap(([name, text]) => [element("dt", { style: "font-weight:600" }, name), element("dd", { style: "margin:0 0 .375rem" }, text)])));
-    root.append(lead, bar, said, numbers, panel([linesTitle], lines.box), panel([layersTitle, conflictCharts.key()], cell, layers.box, undefinedSaid),
-      element("p", { class: "quiet small", style: "margin-top:.5rem" }, hint), definitions, reading, ...infos.map(({ dialog }) => dialog));
+    root.append(lead, bar, said, numbers, panel([linesTitle, hint], lines.box), panel([layersTitle, conflictCharts.key()], cell, layers.box, undefinedSaid),
+      definitions, reading, ...infos.map(({ dialog }) => dialog));
   }
 
   const title = () => `Cosine of the gradients of ${view.pairText}: ${view.groupText}`;
@@ -53,7 +53,7 @@
     const units = [...new Set(series.map(({ unit }) => unit))];
     return {
       every, shown, found, method: methods[state.method], layer: state.layer,
-      layerLabel: state.layer === null ? "" : methods.length > 1 ? `${found.layers[state.layer]} of ${methods[state.method].label}` : found.layers[state.layer],
+      layerLabel: state.layer === null ? "" : methods.length > 1 ? `${found.layers[state.layer]} of ${methods[state.method].brief}` : found.layers[state.layer],
       ...conflictAxes.across(series), upwards: conflictAxes.upwards(rows), unit: units.length > 1 ? "record" : units[0],
       sizes: conflictAxes.sizes(Math.max(280, lines.box.clientWidth), found.layers),
       pairText: found.terms.join(" and "), groupText: groups.find(({ value }) => value === state.group).text,
@@ -63,18 +63,18 @@
   // What differs between the methods, and what their numbers leave out.
   function differences() {
     const known = view.every.filter(({ found }) => found);
-    const names = (those) => those.map(({ method }) => method.label).join(", ");
+    const names = (those) => those.map(({ method }) => method.brief).join(", ");
     const alike = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
     const missing = view.every.filter(({ found }) => !found);
     const other = (part) => known.filter(({ found }) => !alike(Array.from(found[part]), Array.from(known[0].found[part])));
     const found = [];
     if (missing.length) found.push(`Not recorded for ${names(missing)}: ${title()}.`);
-    if (other("steps").length) found.push(`The steps of ${names(other("steps"))} are others than those of ${known[0].method.label}: each is read at its nearest record.`);
-    if (other("layers").length) found.push(`The layers of ${names(other("layers"))} are others than those of ${known[0].method.label}.`);
+    if (other("steps").length) found.push(`The steps of ${names(other("steps"))} are others than those of ${known[0].method.brief}: each is read at its nearest record.`);
+    if (other("layers").length) found.push(`The layers of ${names(other("layers"))} are others than those of ${known[0].method.brief}.`);
     if (known.some(({ found: { unit } }) => unit !== known[0].found.unit)) found.push("Some were recorded step by step, others measured batch by batch: their records do not correspond.");
-    for (const { method, found: { steps } } of known) if (!steps.length) found.push(`${method.label} has no records.`);
+    for (const { method, found: { steps } } of known) if (!steps.length) found.push(`${method.brief} has no records.`);
     const notes = new Map();
-    for (const { method, found: { notes: own } } of known) for (const note of own) notes.set(note, [...(notes.get(note) ?? []), method.label]);
+    for (const { method, found: { notes: own } } of known) for (const note of own) notes.set(note, [...(notes.get(note) ?? []), method.brief]);
     for (const [note, whose] of notes) found.push(whose.length === methods.length ? note : `${whose.join(", ")}: ${note}`);
     return found;
   }
@@ -126,17 +126,17 @@
     const dots = [...values.values()].filter(({ cosine }) => !Number.isNaN(cosine)).map((value) => ({ x: value.step, y: (high - value.cosine) / (high - low), color: value.color }));
     lines.mark(step, dots);
     layers.mark(step);
-    conflictTable.mark(step, values);
-    const name = (key) => (key === "layer" ? view.layerLabel : methods[key].label);
-    const told = [...values].map(([key, value]) => `${name(key)} ${digits(value.cosine)}`);
-    reading.textContent = step === null ? "" : `Step ${step}: ${told.join(", ")}.`;
+    conflictTable.mark(step, values, view.unit.split(" ").at(-1));
+    const name = (key) => (key === "layer" ? view.layerLabel : methods[key].brief);
+    const told = [...values].map(([key, value]) => `${name(key)} ${digits(value.cosine)}${value.step === step ? "" : ` at ${value.step}`}`);
+    reading.textContent = step === null ? "" : `At ${view.unit} ${step}: ${told.join(", ")}.`;
     tellCell(view.layer, step);
   }
 
   // One cell of the heat map in words.
   function tellCell(layer, step) {
     const at = step === null ? -1 : nearest(view.found.steps, step);
-    cell.textContent = layer === null || at < 0 ? "" : `${view.found.layers[layer]} at ${view.found.unit} ${view.found.steps[at]}: ${digits(view.found.layer(layer)[at])}`;
+    cell.textContent = layer === null || at < 0 ? "A click on a layer, or up and down, draws its line above." : `${view.found.layers[layer]} at ${view.found.unit} ${view.found.steps[at]}: ${digits(view.found.layer(layer)[at])}`;
   }
 
   function listen() {

@@ -19,6 +19,18 @@ const conflictAxes = (() => {
     return cut();
   }
 
+  // Names without what all of them begin and end with, where they are wider than some pixels.
+  function distinct(names, width) {
+    if (names.length < 2 || widest(names) <= width) return names;
+    const every = (at) => names.every((name) => at(name) === at(names[0]));
+    const least = Math.min(...names.map((name) => name.length)) - 1;
+    let [start, end] = [0, 0];
+    while (start < least && every((name) => name[start])) start++;
+    while (end < least - start && every((name) => name[name.length - 1 - end])) end++;
+    start = names[0].lastIndexOf(".", start - 1) + 1;
+    return names.map((name) => `${start > 1 ? "…" : ""}${name.slice(start > 1 ? start : 0, name.length - (end > 1 ? end : 0))}${end > 1 ? "…" : ""}`);
+  }
+
   function widest(texts) {
     pen.font = `${FONT}px ${page.theme().font}`;
     return Math.max(0, ...texts.map((text) => pen.measureText(text).width));
@@ -29,7 +41,31 @@ const conflictAxes = (() => {
     const steps = [...new Set(series.flatMap(({ steps: own }) => [...own]))].sort((a, b) => a - b);
     const pads = series.map(({ steps: own }) => (own.length > 1 ? Math.max(own[1] - own[0], own.at(-1) - own.at(-2)) / 2 : 0.5));
     const pad = Math.max(0.5, ...pads);
-    return { steps, range: steps.length ? [steps[0] - pad, steps.at(-1) + pad] : [-0.5, 0.5] };
+    const range = steps.length ? [steps[0] - pad, steps.at(-1) + pad] : [-0.5, 0.5];
+    return { steps, range, ticks: range[1] - range[0] < 8 ? { tick0: 0, dtick: 1 } : {} };  // there is no half a step
+  }
+
+  // Where the cells of steps end: halfway to their neighbours.
+  function edges(steps) {
+    if (steps.length === 1) return [steps[0] - 0.5, steps[0] + 0.5];
+    const inner = Array.from(steps.slice(1), (step, i) => (step + steps[i]) / 2);
+    const last = steps.length - 1;
+    return steps.length ? [1.5 * steps[0] - 0.5 * steps[1], ...inner, 1.5 * steps[last] - 0.5 * steps[last - 1]] : [];
+  }
+
+  // A line through every run of cells without a value, {x, y} with gaps between the runs.
+  function struck(rows, ends) {
+    const [x, y] = [[], []];
+    rows.forEach((row, l) => {
+      for (let i = 0; i < row.length; i++) {
+        if (!Number.isNaN(row[i])) continue;
+        const from = i;
+        while (i + 1 < row.length && Number.isNaN(row[i + 1])) i++;
+        x.push(ends[from], ends[i + 1], null);
+        y.push(l, l, null);
+      }
+    });
+    return { x, y };
   }
 
   // A range for cosines that shows their sign: 0 is in it.
@@ -56,8 +92,9 @@ const conflictAxes = (() => {
   function written(layers, { left, height }) {
     const every = Math.ceil((13 * layers.length) / height);
     const places = layers.map((_, l) => l).filter((l) => l % every === 0);
-    return { tickvals: places, ticktext: places.map((l) => page.plain(shortened(layers[l], left - 12))), every };
+    const names = distinct(layers, left - 12);
+    return { tickvals: places, ticktext: places.map((l) => page.plain(shortened(names[l], left - 12))) };
   }
 
-  return { across, upwards, sizes, written, shortened };
+  return { across, edges, struck, upwards, sizes, written };
 })();

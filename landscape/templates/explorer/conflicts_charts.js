@@ -2,9 +2,8 @@
 "use strict";
 
 const conflictCharts = (() => {
-  // Fixed, and light at 0. Its negative end is the darker one, so that the sign is seen without colours too.
-  const SCALE = [[0, "#662506"], [0.25, "#cc6516"], [0.42, "#f3c88f"], [0.5, "#f7f7f5"], [0.58, "#c9dfef"], [0.75, "#7db4dc"], [1, "#3a7cbb"]];
-  const MISSING = "#8c8c8c";
+  // Fixed; from dark to light through a grey at 0, so that the sign is seen in greyscale too: that of ls.plot.heatmap.
+  const SCALE = ["#3d0011", "#8f1a22", "#cb6450", "#a8a8a8", "#86bae4", "#b5d8f2", "#e8f5fd"].map((color, i) => [i / 6, color]);
   const MARKS = 14;
   const HEADING = 44;
   const CONTRAST = 4.5;
@@ -32,31 +31,36 @@ const conflictCharts = (() => {
     return getComputedStyle(document.documentElement).getPropertyValue("--mark").trim() || "#d6006c";
   }
 
+  // Sizes of markers along a line: some marks, and every record that no line leads to.
+  function markers(values, marks, size, shift = 0) {
+    const every = Math.max(1, Math.ceil(values.length / marks));
+    const absent = (i) => !(i >= 0 && i < values.length) || Number.isNaN(values[i]);
+    return Array.from(values, (_, i) => (marks > 1 && i % every === Math.floor(shift * every)) || (absent(i - 1) && absent(i + 1)) ? size : 0);
+  }
+
   // Series to draw: [{method, found}] of the methods that are shown, and the layer that is chosen, if any.
   function lineTraces(view) {
     const traces = view.shown.map(({ method, found }) => ({
       type: "scatter", mode: "lines+markers", name: page.plain(method.label), x: found.steps, y: found.cosine,
       line: { color: visible(method.color), dash: method.dash, width: 2 },
-      marker: { color: visible(method.color), symbol: method.symbol, size: 7, maxdisplayed: MARKS },
+      marker: { color: visible(method.color), symbol: method.symbol, size: markers(found.cosine, MARKS, 7, method.index / 6), opacity: 1, line: { width: 0 } },
     }));
-    if (view.layer !== null) {
-      traces.push({
-        type: "scatter", mode: view.found.steps.length > 1 ? "lines" : "lines+markers", name: page.plain(view.layerLabel),
-        x: view.found.steps, y: view.found.layer(view.layer), line: { color: mark(), width: 1.5 }, marker: { color: mark(), size: 6 },
-      });
-    }
-    return traces;
+    if (view.layer === null) return traces;
+    const values = view.found.layer(view.layer);
+    const broad = {  // below the others, broad and faint: told apart without its colour
+      type: "scatter", mode: "lines+markers", name: page.plain(view.layerLabel), x: view.found.steps, y: values, opacity: 0.55,
+      line: { color: mark(), width: 4 }, marker: { color: mark(), size: markers(values, 1, 7), opacity: 1, line: { width: 0 } },
+    };
+    return [broad, ...traces];
   }
 
   function heatTraces(view) {
     const { found } = view;
     const rows = found.layers.map((_, l) => found.layer(l));
-    const gaps = rows.map((row) => Array.from(row, (value) => (Number.isNaN(value) ? 1 : null)));
-    const y = found.layers.map((_, l) => l);
-    const shared = { type: "heatmap", x: found.steps, y, hoverinfo: "skip", showscale: false };
+    const undefinedCells = conflictAxes.struck(rows, conflictAxes.edges(found.steps));
     return [
-      { ...shared, z: rows, zmin: -1, zmax: 1, colorscale: SCALE },
-      { ...shared, z: gaps, zmin: 0, zmax: 1, colorscale: [[0, MISSING], [1, MISSING]] },
+      { type: "heatmap", x: found.steps, y: rows.map((_, l) => l), z: rows, zmin: -1, zmax: 1, colorscale: SCALE, showscale: false, hoverinfo: "skip" },
+      { type: "scatter", mode: "lines", ...undefinedCells, line: { color: page.theme().quiet, width: 1 }, showlegend: false },
     ];
   }
 
@@ -66,7 +70,7 @@ const conflictCharts = (() => {
   function lineAxes(view) {
     const { quiet } = page.theme();
     return {
-      xaxis: axis({ range: view.range, title: { text: view.unit, standoff: 6 }, showline: true }),
+      xaxis: axis({ range: view.range, ...view.ticks, title: { text: view.unit, standoff: 6 }, showline: true }),
       yaxis: axis({ range: view.upwards, title: { text: "cosine", standoff: 4 } }),
       shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: quiet, width: 1 }, layer: "below" }],
     };
@@ -77,7 +81,7 @@ const conflictCharts = (() => {
     const { tickvals, ticktext } = conflictAxes.written(found.layers, sizes.layers);
     const row = { type: "rect", xref: "paper", x0: 0, x1: 1, y0: layer - 0.5, y1: layer + 0.5, line: { color: mark(), width: 2 } };
     return {
-      xaxis: axis({ range: view.range, title: { text: view.unit, standoff: 6 }, showgrid: false }),
+      xaxis: axis({ range: view.range, ...view.ticks, title: { text: view.unit, standoff: 6 }, showgrid: false }),
       yaxis: axis({ range: [found.layers.length - 0.5, -0.5], tickvals, ticktext, showgrid: false, ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)" }),
       shapes: layer === null ? [] : [row],
     };
@@ -92,9 +96,9 @@ const conflictCharts = (() => {
   function key() {
     const stops = SCALE.map(([at, color]) => `${color} ${100 * at}%`).join(",");
     const strip = page.element("div", { style: `height:.75rem;border-radius:2px;background:linear-gradient(to right,${stops})` });
-    const ends = page.element("div", { class: "quiet small", style: "display:flex;justify-content:space-between;line-height:1.3" },
-      ...["−1", "0", "1"].map((text) => page.element("span", {}, text)));
-    return page.element("div", { style: "flex:none;width:11rem", role: "img", "aria-label": "Colours: brown is a cosine of -1, white 0, blue 1" }, strip, ends);
+    const ends = page.element("div", { class: "quiet small", style: "display:grid;grid-template-columns:1fr 1fr 1fr;line-height:1.3" },
+      ...[["−1", "left"], ["0", "center"], ["1", "right"]].map(([text, side]) => page.element("span", { style: `text-align:${side}` }, text)));
+    return page.element("div", { style: "flex:none;width:11rem", role: "img", "aria-label": "Colours: dark red is a cosine of -1, grey 0, light blue 1" }, strip, ends);
   }
 
   // One figure of both, for a file.
@@ -105,7 +109,7 @@ const conflictCharts = (() => {
     const up = (from, size) => [1 - (from + size - top) / (height - top - layers.bottom), 1 - (from - top) / (height - top - layers.bottom)];
     const [above, below] = [lineAxes(view), heatAxes(view)];
     const second = (shape) => ({ ...shape, yref: "y2", xref: shape.xref });
-    const [heat, gaps] = heatTraces(view).map((trace) => ({ ...trace, xaxis: "x2", yaxis: "y2" }));
+    const [heat, struck] = heatTraces(view).map((trace) => ({ ...trace, xaxis: "x2", yaxis: "y2" }));
     const place = up(top + lines.height + 52 + HEADING, layers.height);
     heat.showscale = true;
     heat.colorbar = {
@@ -121,7 +125,7 @@ const conflictCharts = (() => {
       xaxis2: { ...below.xaxis, anchor: "y2" }, yaxis2: { ...below.yaxis, domain: place },
       shapes: [...above.shapes, ...below.shapes.map(second)], annotations: [heading],
     });
-    return { data: [...lineTraces(view), heat, gaps], layout };
+    return { data: [...lineTraces(view), heat, struck], layout };
   }
 
   return {

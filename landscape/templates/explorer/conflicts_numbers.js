@@ -3,7 +3,14 @@
 
 const conflictNumbers = (() => {
   const NAMES = ["mean", "low", "high", "negative", "fewest", "most", "whole", "halves", "known", "records"];
+  const BRIEF = 32;
   const key = (terms) => JSON.stringify([...terms].sort());
+
+  // A name in the middle of a sentence.
+  function brief(name) {
+    const letters = [...name];
+    return letters.length > BRIEF ? `${letters.slice(0, BRIEF - 1).join("")}…` : name;
+  }
 
   function readPair(pair, group) {
     const numbers = page.unpacked(pair.numbers).values;
@@ -26,7 +33,7 @@ const conflictNumbers = (() => {
   }
 
   const methods = page.data.methods.map((method, index) => ({
-    ...method, index, label: method.name || "recording", groups: new Map(method.groups.map((group) => [group.name, readGroup(group)])),
+    ...method, index, label: method.name || "recording", brief: brief(method.name || "recording"), groups: new Map(method.groups.map((group) => [group.name, readGroup(group)])),
   }));
 
   // Every group that some method has, [{value, text}].

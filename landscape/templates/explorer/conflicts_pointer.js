@@ -8,7 +8,7 @@ const conflictPointer = (() => {
   // A chart with its glass. `label` says to a screen reader what it is and which keys it takes.
   function chart(label) {
     const plot = element("div", { "aria-hidden": "true" });
-    const line = element("div", { class: "step-line", style: "position:absolute;top:0;bottom:0;width:0;border-left:1.5px solid var(--ink);pointer-events:none" });
+    const line = element("div", { class: "step-line", style: "position:absolute;top:0;bottom:0;width:0;border-left:1.5px solid var(--ink);box-shadow:0 0 0 1px var(--paper);pointer-events:none" });
     const glass = element("div", {
       role: "application", tabindex: "0", "aria-label": label, style: "position:absolute;touch-action:pan-y;cursor:crosshair",
     }, line);

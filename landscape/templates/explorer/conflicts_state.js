@@ -20,8 +20,14 @@ const conflictState = (() => {
       method: drawn,
       shown: everyMethod.filter((index) => shown.includes(index)),
       layer: found.layers[layer] === undefined ? null : layer,
-      step: Number.isFinite(step) ? step : null,
+      step: recorded(having.map((index) => of(index, known, chosen).steps), step),
     };
+  }
+
+  // The step nearest to one at which something was recorded.
+  function recorded(every, step) {
+    const near = every.filter((steps) => steps.length).map((steps) => steps[nearest(steps, step)]);
+    return Number.isFinite(step) && near.length ? near[nearest(near, step)] : null;
   }
 
   // A state as texts, by names that a reader understands; what is as at first is left out.
@@ -40,7 +46,7 @@ const conflictState = (() => {
       method: whole(method) || 0,
       shown: shown === undefined ? everyMethod : shown.split(",").map(whole),
       layer: whole(layer),
-      step: step === undefined ? null : whole(step),
+      step: whole(step),
     });
   }
 

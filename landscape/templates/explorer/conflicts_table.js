@@ -11,7 +11,7 @@ const conflictTable = (() => {
   const NAME = "display:inline-block;max-width:min(22rem,42vw);overflow-wrap:break-word";
 
   // A piece of a line, as in the chart.
-  function swatch(color, dash, symbol) {
+  function swatch(color, dash, symbol, stroke = { "stroke-width": 2 }) {
     const make = (tag, attributes) => {
       const made = document.createElementNS(SVG, tag);
       for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -19,7 +19,7 @@ const conflictTable = (() => {
     };
     const picture = make("svg", { width: 32, height: 20, viewBox: "0 0 32 20", "aria-hidden": "true", style: "flex:none" });
     const dashes = dash === "solid" ? {} : { "stroke-dasharray": dash.replaceAll("px", "") };
-    picture.append(make("path", { d: "M0 10H32", stroke: color, "stroke-width": 2, ...dashes }));
+    picture.append(make("path", { d: "M0 10H32", stroke: color, ...stroke, ...dashes }));
     if (symbol) picture.append(make("path", { d: MARKERS[symbol], fill: color }));
     return picture;
   }
@@ -57,7 +57,7 @@ const conflictTable = (() => {
     const line = control("checkbox", "line", `line of ${method.label}`, state.shown.includes(method.index) && found !== null, found === null, shown);
     const layers = control("radio", "layers", `layers of ${method.label}`, state.method === method.index, found === null, () => change({ method: method.index }));
     const name = element("span", { style: "display:flex;gap:.5rem;align-items:start" }, named(method.label, swatch(conflictCharts.visible(method.color), method.dash, method.symbol)), info);
-    if (found === null) return [name, line, layers, cell, "not recorded"];
+    if (found === null) return [name, line, layers, cell, "not recorded", "", "", "", "", ""];
     const { mean, low, high, negative, fewest, most, whole, halves, known, records } = found.numbers;
     const measured = [whole, halves].map((value) => (found.measured ? digits(value) : "not measured"));
     const negatives = element("span", { title: `95 % interval ${Number.isNaN(fewest) ? "unknown" : `${share(fewest)} to ${share(most)}`}` }, share(negative));
@@ -68,9 +68,9 @@ const conflictTable = (() => {
     const cell = element("span", { class: "at-step" });
     cells.set("layer", cell);
     const { mean, negative, known } = conflictNumbers.averages(view.found.layer(view.layer));
-    const remove = page.button("Remove", () => change({ layer: null }), { "aria-label": `Remove the line of ${view.layerLabel}` });
-    const name = named(view.layerLabel, swatch(conflictCharts.mark(), "solid"));
-    return [name, remove, "", cell, digits(mean), "", share(negative), "", "", counted(known, view.found.steps.length)];
+    const remove = page.button("×", () => change({ layer: null }), { class: "info", "aria-label": `Remove the line of ${view.layerLabel}`, title: "Remove", style: "font:inherit" });
+    const name = element("span", { style: "display:flex;gap:.5rem;align-items:start" }, named(view.layerLabel, swatch(conflictCharts.mark(), "solid", "", { "stroke-width": 4, opacity: 0.55 })), remove);
+    return [name, "", "", cell, digits(mean), "", share(negative), "", "", counted(known, view.found.steps.length)];
   }
 
   // The table anew; `infos` are the buttons to the methods' provenance. The control that had the focus keeps it.
@@ -81,19 +81,21 @@ const conflictTable = (() => {
     const head = ["method", "line", "layers", "at no step", "mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
     const rows = view.every.map(({ method, found }) => row(method, found, state, infos[method.index], change));
     if (view.layer !== null) rows.push(layerRow(view, change));
-    const kept = (cells) => (measured ? cells : cells.filter((_, i) => i !== 7 && i !== 8));
+    const without = [...(conflictNumbers.methods.length > 1 ? [] : [1, 2]), ...(measured ? [] : [7, 8])];
+    const kept = (cells) => cells.filter((_, i) => !without.includes(i));
     const table = page.table(`Cosine of the gradients of ${view.pairText}: ${view.groupText}`, kept(head), rows.map(kept), { class: "methods" });
-    cells.set("head", table.querySelectorAll("thead th")[3]);
+    cells.set("head", [...table.querySelectorAll("thead th")].find((heading) => heading.textContent === "at no step"));
     for (const heading of table.querySelectorAll("thead th")) heading.style.cssText = "min-width:max-content;white-space:nowrap";
     for (const number of table.querySelectorAll("td")) number.style.whiteSpace = "nowrap";
-    cells.get("head").style.minWidth = "7rem";
+    cells.get("head").style.minWidth = "8rem";
+    table.caption.replaceChildren(element("span", { style: "position:sticky;left:0;display:block;max-width:calc(100vw - 2rem)" }, table.caption.textContent));
     place.replaceChildren(table);
     if (focused !== null) [...place.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
   }
 
   // Values at the marked step, by what they are of; a record at another step says so.
-  function mark(step, values) {
-    cells.get("head").textContent = step === null ? "at no step" : `at ${number(step, 12)}`;
+  function mark(step, values, unit) {
+    cells.get("head").textContent = step === null ? "at no step" : `at ${unit} ${step}`;
     for (const [of, cell] of cells) {
       if (of === "head") continue;
       const value = values.get(of);
