@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -78,7 +79,7 @@ def conflict_page(named: Mapping[str, Conflict]) -> Page:
 
 def _method(name: str, conflict: Conflict, look: Look) -> dict[str, Any]:
     dashes = () if isinstance(look.linestyle, str) else look.linestyle[1]
-    groups = {"": conflict, **conflict.groups}
+    alone = replace(conflict, groups={})  # which may have other terms
     return {
         "name": name,
         "color": look.color,
@@ -86,7 +87,7 @@ def _method(name: str, conflict: Conflict, look: Look) -> dict[str, Any]:
         "symbol": _SYMBOLS[look.marker],
         "by": conflict.by,
         "provenance": [[key, _text(value)] for key, value in conflict.attrs.items()],
-        "groups": [_group(of, group) for of, group in groups.items()],
+        "groups": [_group(of, group) for of, group in {"": alone, **conflict.groups}.items()],
     }
 
 
@@ -130,4 +131,5 @@ def _picture(named: Mapping[str, Conflict]) -> Figure:
     """The cosine of the first two terms, for those that have both."""
     a, b = next(iter(named.values())).terms[:2]
     having = {name: conflict for name, conflict in named.items() if {a, b} <= set(conflict.terms)}
-    return cosine({name or f"{a} and {b}": [conflict.pair(a, b)] for name, conflict in having.items()})
+    alone = {name: replace(conflict, groups={}).pair(a, b) for name, conflict in having.items()}
+    return cosine({name or f"{a} and {b}": [pair] for name, pair in alone.items()})

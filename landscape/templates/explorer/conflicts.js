@@ -7,6 +7,7 @@
   const { digits } = conflictTable;
   const { change, along } = conflictState;
   let view = null;
+  let over = null;  // the layer under the pointer
 
   const infos = methods.map((method) => page.provenance(method.label, method.provenance));
   const lead = element("p", { class: "quiet", style: "max-width:62rem;margin:.375rem 0 0" },
@@ -130,7 +131,7 @@
     const name = (key) => (key === "layer" ? view.layerLabel : methods[key].brief);
     const told = [...values].map(([key, value]) => `${name(key)} ${digits(value.cosine)}${value.step === step ? "" : ` at ${value.step}`}`);
     reading.textContent = step === null ? "" : `At ${view.unit} ${step}: ${told.join(", ")}.`;
-    tellCell(view.layer, step);
+    tellCell(over ?? view.layer, step);
   }
 
   // One cell of the heat map in words.
@@ -145,11 +146,10 @@
     lines.glass.addEventListener("pointermove", (event) => move(toNearest(view.steps, lines.at(event).step)));
     const rowAt = (event) => Math.floor(layers.at(event).share * view.found.layers.length);
     layers.glass.addEventListener("pointermove", (event) => {
-      const [step, row] = [toNearest(view.found.steps, layers.at(event).step), rowAt(event)];
-      move(step);
-      requestAnimationFrame(() => requestAnimationFrame(() => tellCell(row, step)));
+      over = rowAt(event);
+      move(toNearest(view.found.steps, layers.at(event).step));
     });
-    layers.glass.addEventListener("pointerleave", () => tellCell(view.layer, conflictState.get().step));
+    layers.glass.addEventListener("pointerleave", () => { over = null; mark(conflictState.get()); });
     layers.glass.addEventListener("click", (event) => change({ layer: rowAt(event) === conflictState.get().layer ? null : rowAt(event) }));
     const byStep = (steps) => ({
       ArrowLeft: () => change({ step: along(steps(), -1) }), ArrowRight: () => change({ step: along(steps(), 1) }),

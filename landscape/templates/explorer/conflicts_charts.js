@@ -6,6 +6,7 @@ const conflictCharts = (() => {
   const SCALE = ["#3d0011", "#8f1a22", "#cb6450", "#a8a8a8", "#86bae4", "#b5d8f2", "#e8f5fd"].map((color, i) => [i / 6, color]);
   const MARKS = 14;
   const HEADING = 44;
+  const LEAST = 760;
   const CONTRAST = 4.5;
 
   function channels(color) {
@@ -41,7 +42,7 @@ const conflictCharts = (() => {
   // Series to draw: [{method, found}] of the methods that are shown, and the layer that is chosen, if any.
   function lineTraces(view) {
     const traces = view.shown.map(({ method, found }) => ({
-      type: "scatter", mode: "lines+markers", name: page.plain(method.label), x: found.steps, y: found.cosine,
+      type: "scatter", mode: "lines+markers", name: page.plain(method.brief), x: found.steps, y: found.cosine,
       line: { color: visible(method.color), dash: method.dash, width: 2 },
       marker: { color: visible(method.color), symbol: method.symbol, size: markers(found.cosine, MARKS, 7, method.index / 6), opacity: 1, line: { width: 0 } },
     }));
@@ -101,10 +102,11 @@ const conflictCharts = (() => {
     return page.element("div", { style: "flex:none;width:11rem", role: "img", "aria-label": "Colours: dark red is a cosine of -1, grey 0, light blue 1" }, strip, ends);
   }
 
-  // One figure of both, for a file.
-  function together(view, title) {
+  // One figure of both, for a file; of a narrow page as wide as it takes to be read.
+  function together(of, title) {
+    const view = { ...of, sizes: conflictAxes.sizes(Math.max(LEAST, of.sizes.width), of.found.layers) };
     const { lines, layers, width } = view.sizes;
-    const top = 66 + 18 * (view.shown.length + (view.layer === null ? 0 : 1));
+    const top = 48 + 19 * (view.shown.length + (view.layer === null ? 0 : 1));
     const height = top + lines.height + 52 + HEADING + layers.height + layers.bottom;
     const up = (from, size) => [1 - (from + size - top) / (height - top - layers.bottom), 1 - (from - top) / (height - top - layers.bottom)];
     const [above, below] = [lineAxes(view), heatAxes(view)];
@@ -116,11 +118,11 @@ const conflictCharts = (() => {
       orientation: "h", x: 1, xanchor: "right", y: place[1], yanchor: "bottom", lenmode: "pixels", len: Math.min(200, width / 2),
       thickness: 10, outlinewidth: 0, tickvals: [-1, 0, 1], ypad: 2, xpad: 0,
     };
-    const heading = { text: page.plain(`layers of ${view.method.label}`), xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom", showarrow: false };
+    const heading = { text: page.plain(`layers of ${view.method.brief}`), xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom", showarrow: false };
     const layout = page.layout({
       width, height, margin: { l: lines.left, r: lines.right, t: top, b: layers.bottom, autoexpand: false }, paper_bgcolor: page.theme().paper,
       title: { text: page.plain(title), x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 12 }, font: { size: 13 } },
-      showlegend: true, legend: { x: 0, y: 1.0, yanchor: "bottom", xanchor: "left", bgcolor: "rgba(0,0,0,0)" },
+      showlegend: true, legend: { x: 0, y: 1, itemsizing: "constant", yanchor: "bottom", xanchor: "left", bgcolor: "rgba(0,0,0,0)" },
       xaxis: { ...above.xaxis, anchor: "y" }, yaxis: { ...above.yaxis, domain: up(top, lines.height) },
       xaxis2: { ...below.xaxis, anchor: "y2" }, yaxis2: { ...below.yaxis, domain: place },
       shapes: [...above.shapes, ...below.shapes.map(second)], annotations: [heading],
