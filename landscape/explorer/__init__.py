@@ -1,6 +1,6 @@
-"""Pages for the browser, in which measured results are turned, compared and read; each is one file without a network."""
+"""Pages for the browser, in which measured results are turned, compared and read: each one file, without a network."""
 
+from landscape.explorer.exploring import explore
 from landscape.explorer.page import Page
-from landscape.explorer.scenes import explore
 
 __all__ = ["Page", "explore"]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 def packed(values: ArrayLike) -> dict[str, Any]:
-    """An array as ``{"shape", "f64"}`` (``"u8"`` if it is of bytes), in base64, which ``unpacked`` of ``common.js`` reads.
+    """An array as ``{"shape", "f64"}``, of bytes ``"u8"``, in base64: ``unpacked`` of ``common.js`` reads it.
 
     Numbers are little-endian float64. NaN and infinities stay what they are, which JSON has no numbers for.
     """

@@ -58,10 +58,11 @@ def planes(surfaces: Surface | Mapping[str, Surface], term: str) -> dict[str, Su
         check_term(name, surface, term)
     if not any(np.isfinite(measured(surface, term)).any() for surface in named.values()):
         raise ValueError(f"expected at least one finite value of {term!r}. Got none. Finish the measurement first.")
-    return dict(_sharpest(name, surface) for name, surface in named.items())
+    return dict(sharpest(name, surface) for name, surface in named.items())
 
 
-def _sharpest(name: str, surface: Surface) -> tuple[str, Surface]:
+def sharpest(name: str, surface: Surface) -> tuple[str, Surface]:
+    """Of a plane that is being measured coarse to fine the finest whole part, which its name then tells."""
     if surface.complete or surface.attrs.get("plan", {}).get("order") != "coarse-to-fine":
         return name, surface
     rows, columns = finest(surface.status != PENDING)
