@@ -123,6 +123,21 @@ class Surface:
         known = self._known(term)
         return 1.96 * self.sems[known] if self.sampled is None else self.sampled.half[known]
 
+    def show(self) -> None:
+        """Show the surface to be turned and read: in a notebook below the cell, elsewhere in the web browser.
+
+        Raises:
+            ValueError: No value is finite.
+        """
+        from landscape import notebook
+
+        notebook.show(self)
+
+    def _repr_html_(self) -> str:
+        from landscape import notebook
+
+        return notebook.surface_html(self)
+
     def _known(self, term: str) -> str:
         if term not in self.means:
             raise KeyError(f"expected a term of this surface, one of {', '.join(self.means)}. Got {term!r}.")

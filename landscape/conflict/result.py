@@ -250,6 +250,12 @@ class Conflict:
 
         store.save_conflict(path, self)
 
+    def show(self) -> None:
+        """Show the records to be read and compared: in a notebook below the cell, elsewhere in the web browser."""
+        from landscape import notebook
+
+        notebook.show(self)
+
     def _along(self, name: str) -> tuple[Along, int]:
         names = () if self.along is None else self.along.names
         if self.along is None or name not in names:
@@ -274,6 +280,7 @@ class Conflict:
         return f"<Conflict of {names}: {len(self.step)} records, {len(self.layers)} {self.by}s, {of}{agree}>"
 
     def _repr_html_(self) -> str:
+        from landscape import notebook
         from landscape.conflict import summary
 
-        return summary.html(self)
+        return summary.html(self) + notebook.conflict_picture(self)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
 from torch import Tensor
 
+from landscape.markup import paragraph, table
 from landscape.provenance import digest_tensors
 from landscape.results import Array
 
@@ -36,6 +38,21 @@ class Directions:
 
     def __len__(self) -> int:
         return len(self.axes)
+
+    def __repr__(self) -> str:
+        return f"<Directions: {len(self)} {self.kind}, normalize {self.normalize}, ignore {self.ignore}>"
+
+    def _repr_html_(self) -> str:
+        share = [f"{100 * share:.3g} %" for share in self.explained] or [""] * len(self)
+        rows = [
+            (str(i), str(len(axis)), f"{sum(tensor.numel() for tensor in axis.values()):,}", share[i])
+            for i, axis in enumerate(self.axes)
+        ]
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        title = f"Directions, {self.kind}: normalize {self.normalize}, ignore {self.ignore}{seed}"
+        head = ("direction", "tensors", "numbers", "variance explained" if self.explained else "")
+        places = [paragraph(f"{name}: {len(points)} places") for name, points in self.points.items()]
+        return paragraph(title, bold=True) + table(head, rows) + Markup("").join(places)
 
     @property
     def sha256(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.markup import paragraph, table
 from landscape.sharpness.measure import Measure
 
 
@@ -61,19 +62,28 @@ class Flatness:
         store.save_flatness(path, self)
 
     def __str__(self) -> str:
-        rows = [("", "value", "95 % interval", "n", ""), *map(_row, self.measures)]
-        rows += [(key, "-", "", "", f"left out: {why}") for key, why in self.left_out.items()]
+        rows = [("", "value", "95 % interval", "n", ""), *self._rows()]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
             f"{name:<{widths[0]}}  {value:>{widths[1]}}  {interval:<{widths[2]}}  {n:>{widths[3]}}  {note}".rstrip()
             for name, value, interval, n, note in rows
         ]
+        return "\n".join([self._title(), *lines])
+
+    def _rows(self) -> list[tuple[str, str, str, str, str]]:
+        left_out = [(key, "-", "", "", f"left out: {why}") for key, why in self.left_out.items()]
+        return [*map(_row, self.measures), *left_out]
+
+    def _title(self) -> str:
         of = " ".join(
             f"on {self.attrs[key]}" if key == "split" else self.attrs[key]
             for key in ("term", "split")
             if key in self.attrs
         )
-        return "\n".join([f"Flatness of {of}" if of else "Flatness", *lines])
+        return f"Flatness of {of}" if of else "Flatness"
+
+    def _repr_html_(self) -> str:
+        return paragraph(self._title(), bold=True) + table(("", "value", "95 % interval", "n", ""), self._rows())
 
     def __repr__(self) -> str:
         return f"<Flatness: {', '.join(f'{m.key} {m.value:.3g}' for m in self.measures)}>"

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from markupsafe import Markup
+
+from landscape.markup import paragraph, table
 from landscape.sharpness.measure import Definition
 from landscape.sharpness.ranking import Agreement
 
@@ -216,6 +219,10 @@ class Verdict:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
         return "\n".join([*lines, *self.sentences(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.table()
+        return table(head, rows) + Markup("").join(map(paragraph, [*self.sentences(), *self.notes]))
 
 
 def _cells(row: Row) -> list[str]:
