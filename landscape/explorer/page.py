@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,9 +30,9 @@ class Page:
     """
 
     title: str
-    scripts: Sequence[str]
-    data: Mapping[str, Any]
-    picture: Callable[[], Figure]
+    scripts: Sequence[str] = field(repr=False)
+    data: Mapping[str, Any] = field(repr=False)
+    picture: Callable[[], Figure] = field(repr=False)
 
     def to_html(self) -> str:
         """The whole page as text: pictures, styles and scripts are part of it, and it needs no network."""
@@ -55,6 +55,20 @@ class Page:
         """
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, self.to_html().encode())
+
+    def show(self) -> None:
+        """Show the page to be used: in a notebook below the cell, elsewhere in the web browser.
+
+        Where there is no display, it says which file to open on another machine.
+        """
+        from landscape import notebook
+
+        notebook.show(self)
+
+    def _repr_html_(self) -> str:
+        from landscape import notebook
+
+        return notebook.page_html(self)
 
 
 def _as_json(data: Mapping[str, Any]) -> Markup:
