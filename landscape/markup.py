@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+_STYLE = "text-align:left;padding:.15em 1em .15em 0;max-width:40em;overflow-wrap:break-word"
 
 
 def paragraph(text: str, *, bold: bool = False) -> Markup:
@@ -15,15 +17,15 @@ def paragraph(text: str, *, bold: bool = False) -> Markup:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     """Rows of texts under their headings; the first of a row names it."""
-    columns = Markup("").join(Markup('<th scope="col" style="text-align:left">{}</th>').format(text) for text in head)
+    columns = Markup("").join(_heading("col", text) for text in head)
     lines = Markup("").join(Markup("<tr>{}</tr>").format(_cells(row)) for row in rows)
     return Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(columns, lines)
 
 
 def _cells(row: Sequence[str]) -> Markup:
-    first, *others = (escape(text) for text in row)
-    name = Markup('<th scope="row" style="text-align:left;max-width:24em;overflow-wrap:anywhere">{}</th>').format(first)
-    cells = (
-        Markup('<td style="text-align:left;max-width:40em;overflow-wrap:anywhere">{}</td>').format(c) for c in others
-    )
-    return name + Markup("").join(cells)
+    cell = Markup('<td style="{}">{}</td>')
+    return _heading("row", row[0]) + Markup("").join(cell.format(_STYLE, text) for text in row[1:])
+
+
+def _heading(scope: str, text: str) -> Markup:
+    return Markup('<th scope="{}" style="{}">{}</th>').format(scope, _STYLE, text)

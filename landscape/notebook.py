@@ -10,6 +10,7 @@ import html
 import os
 import sys
 import tempfile
+import warnings
 import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,7 +60,8 @@ def surface_html(surface: Surface) -> str:
     return (
         paragraph(f"Surface of {', '.join(surface.terms)}", bold=True)
         + (paragraph(how) if how else "")
-        + table(("axis", "from", "to", "points"), [*_axes(surface), ("cells", _cells(surface), "", "")])
+        + table(("axis", "from", "to", "points"), _axes(surface))
+        + paragraph(_cells(surface))
         + table(("term", "at the origin", "lowest", "highest"), [_values(surface, term) for term in surface.terms])
         + paragraph("What follows ± is half of a 95 % interval over examples like these.")
         + picture(lambda: _drawn(surface, surface.terms[0]))
@@ -109,7 +111,9 @@ def _small_png(figure: Figure) -> tuple[bytes, int]:
     width = round(100 * figure.get_figwidth())
     for dpi in _DPI:
         drawn, kept = BytesIO(), BytesIO()
-        figure.savefig(drawn, format="png", dpi=dpi)
+        with warnings.catch_warnings():  # of letters that no font here has: the names stand in the text beside it
+            warnings.simplefilter("ignore")
+            figure.savefig(drawn, format="png", dpi=dpi)
         Image.open(drawn).convert("RGB").quantize(_COLORS).save(kept, format="png", optimize=True)
         if kept.tell() <= _LARGEST:
             break
@@ -129,7 +133,7 @@ def _axes(surface: Surface) -> list[tuple[str, str, str, str]]:
 
 def _cells(surface: Surface) -> str:
     done, broken = int((surface.status != PENDING).sum()), int((surface.status == NOT_FINITE).sum())
-    return f"{done} of {surface.status.size} done" + (f", {broken} of them not finite" if broken else "")
+    return f"{done} of {surface.status.size} cells done" + (f", {broken} of them not finite." if broken else ".")
 
 
 def _values(surface: Surface, term: str) -> tuple[str, str, str, str]:
