@@ -263,7 +263,7 @@ def test_keys_do_what_the_pointer_does(two: Made, chromium: Any) -> None:
             tab.keyboard.press(key)
             assert tab.locator("table.methods thead th").nth(3).text_content() == f"at step {step}"
         tab.keyboard.press("Escape")
-        assert tab.locator("table.methods thead th").nth(3).text_content() == "at no step"
+        assert tab.locator("table.methods thead th").nth(3).text_content() == "at the marked step"
         glass(tab, 1).focus()
         for key, layer in (("ArrowDown", "stem"), ("ArrowDown", "body.0"), ("ArrowUp", "stem"), ("ArrowUp", "stem")):
             tab.keyboard.press(key)
@@ -328,7 +328,7 @@ def test_an_address_of_nothing_is_as_none(two: Made, chromium: Any, fragment: st
     with opened(chromium, two.html, fragment=fragment) as tab:
         ready(tab)
         assert tab.locator("h2").nth(1).text_content() == "Layers of KD+SGD"
-        assert tab.locator("table.methods thead th").nth(3).text_content() == "at no step"
+        assert tab.locator("table.methods thead th").nth(3).text_content() == "at the marked step"
 
 
 def test_csv_holds_every_record_to_the_last_digit(two: Made, chromium: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
   const { methods, groups, pairs, of, nearest } = conflictNumbers;
   const { digits } = conflictTable;
   const { change, along } = conflictState;
+  const PARTS = { parameter: "Parameters", layer: "Layers", block: "Blocks" };
   let view = null;
   let over = null;  // the layer under the pointer
 
@@ -57,7 +58,7 @@
       layerLabel: state.layer === null ? "" : methods.length > 1 ? `${found.layers[state.layer]} of ${methods[state.method].brief}` : found.layers[state.layer],
       ...conflictAxes.across(series), upwards: conflictAxes.upwards(rows), unit: units.length > 1 ? "record" : units[0],
       sizes: conflictAxes.sizes(Math.max(280, lines.box.clientWidth), found.layers),
-      pairText: found.terms.join(" and "), groupText: groups.find(({ value }) => value === state.group).text,
+      parts: PARTS[methods[state.method].by] ?? "Parts", pairText: found.terms.join(" and "), groupText: groups.find(({ value }) => value === state.group).text,
     };
   }
 
@@ -99,7 +100,7 @@
     fill(layerBox, "Layer", [{ text: "none", value: "" }, ...ofLayers], state.layer === null ? "" : String(state.layer), (value) => change({ layer: value === "" ? null : Number(value) }));
     said.replaceChildren(...differences().map((text) => element("li", {}, text)));
     said.hidden = !said.children.length;
-    layersTitle.textContent = methods.length > 1 ? `Layers of ${view.method.label}` : "Layers";
+    layersTitle.textContent = methods.length > 1 ? `${view.parts} of ${view.method.label}` : view.parts;
     undefinedSaid.hidden = !view.found.layers.some((_, l) => view.found.layer(l).some(Number.isNaN));
     conflictTable.draw(numbers, view, state, infos.map(({ open }) => open), change);
     conflictCharts.lines(lines.plot, view);
@@ -143,9 +144,10 @@
   function listen() {
     const move = everyFrame((step) => change({ step }));
     const toNearest = (steps, step) => (steps.length ? steps[nearest(steps, step)] : null);
-    lines.glass.addEventListener("pointermove", (event) => move(toNearest(view.steps, lines.at(event).step)));
+    const onPoint = (glass, act) => ["pointermove", "pointerdown"].forEach((kind) => glass.addEventListener(kind, act));
+    onPoint(lines.glass, (event) => move(toNearest(view.steps, lines.at(event).step)));
     const rowAt = (event) => Math.floor(layers.at(event).share * view.found.layers.length);
-    layers.glass.addEventListener("pointermove", (event) => {
+    onPoint(layers.glass, (event) => {
       over = rowAt(event);
       move(toNearest(view.found.steps, layers.at(event).step));
     });

@@ -118,7 +118,7 @@ const conflictCharts = (() => {
       orientation: "h", x: 1, xanchor: "right", y: place[1], yanchor: "bottom", lenmode: "pixels", len: Math.min(200, width / 2),
       thickness: 10, outlinewidth: 0, tickvals: [-1, 0, 1], ypad: 2, xpad: 0,
     };
-    const heading = { text: page.plain(`layers of ${view.method.brief}`), xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom", showarrow: false };
+    const heading = { text: page.plain(`${view.parts} of ${view.method.brief}`), xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom", showarrow: false };
     const layout = page.layout({
       width, height, margin: { l: lines.left, r: lines.right, t: top, b: layers.bottom, autoexpand: false }, paper_bgcolor: page.theme().paper,
       title: { text: page.plain(title), x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 12 }, font: { size: 13 } },

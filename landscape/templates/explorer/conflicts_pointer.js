@@ -31,8 +31,8 @@ const conflictPointer = (() => {
       if (step === null) return;
       line.style.left = px(across(step) - 0.75);
       for (const { x, y, color } of dots) {
-        const place = `left:${px(across(x) - 5)};top:${px(y * view.height - 5)};background:${color}`;
-        glass.append(element("div", { class: "dot", style: `position:absolute;width:10px;height:10px;border-radius:50%;border:2px solid var(--paper);pointer-events:none;${place}` }));
+        const place = `left:${px(across(x) - 6)};top:${px(y * view.height - 6)};background:${color}`;
+        glass.append(element("div", { class: "dot", style: `position:absolute;width:12px;height:12px;border-radius:50%;border:2px solid var(--paper);pointer-events:none;${place}` }));
       }
     }
 

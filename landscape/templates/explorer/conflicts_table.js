@@ -78,13 +78,13 @@ const conflictTable = (() => {
     const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     cells = new Map();
     const measured = view.every.some(({ found }) => found?.measured);
-    const head = ["method", "line", "layers", "at no step", "mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
+    const head = ["method", "line", "layers", "at the marked step", "mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
     const rows = view.every.map(({ method, found }) => row(method, found, state, infos[method.index], change));
     if (view.layer !== null) rows.push(layerRow(view, change));
     const without = [...(conflictNumbers.methods.length > 1 ? [] : [1, 2]), ...(measured ? [] : [7, 8])];
     const kept = (cells) => cells.filter((_, i) => !without.includes(i));
     const table = page.table(`Cosine of the gradients of ${view.pairText}: ${view.groupText}`, kept(head), rows.map(kept), { class: "methods" });
-    cells.set("head", [...table.querySelectorAll("thead th")].find((heading) => heading.textContent === "at no step"));
+    cells.set("head", [...table.querySelectorAll("thead th")].find((heading) => heading.textContent === "at the marked step"));
     for (const heading of table.querySelectorAll("thead th")) heading.style.cssText = "min-width:max-content;white-space:nowrap";
     for (const number of table.querySelectorAll("td")) number.style.whiteSpace = "nowrap";
     cells.get("head").style.minWidth = "8rem";
@@ -95,7 +95,7 @@ const conflictTable = (() => {
 
   // Values at the marked step, by what they are of; a record at another step says so.
   function mark(step, values, unit) {
-    cells.get("head").textContent = step === null ? "at no step" : `at ${unit} ${step}`;
+    cells.get("head").textContent = step === null ? "at the marked step" : `at ${unit} ${step}`;
     for (const [of, cell] of cells) {
       if (of === "head") continue;
       const value = values.get(of);
