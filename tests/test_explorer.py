@@ -1,118 +1,171 @@
-"""The page of 3-D surfaces: its data are compared with the measured ones, and it is opened in a browser."""
+"""What goes into a page of surfaces, compared with what was measured; and what is refused."""
 
 from __future__ import annotations
 
-import html
-import shutil
+import base64
+import json
+import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
+from explored import HOSTILE, bundle, plane, with_holes, with_path
 
-from landscape.explorer import explore
-from landscape.results import DONE, NOT_FINITE, PENDING, Surface
-
-HOSTILE = '<script>alert(1)</script> "quoted" & <b>bold</b>'
-
-
-def plane(seed=0, low=1.0, high=2.0, shape=(4, 6)):
-    values = np.random.default_rng(seed).uniform(low, high, shape)
-    x, y = np.linspace(-1, 1, shape[1]), np.linspace(-2, 2, shape[0])
-    status = np.full(shape, DONE, dtype=np.uint8)
-    return Surface(
-        x, y, ("y", "x"), {"ce": values}, {"ce": values * 0.1}, status, {"ce": (1.0, 0.1)}, {"normalize": "filter"}
-    )
+import landscape as ls
+from landscape.conflict.result import Conflict
+from landscape.explorer.arrays import packed
+from landscape.results import PENDING, Sampled
+from landscape.sharpness import Definition, Flatness, Measure
 
 
-def test_heights_are_the_values():
+def unpacked(found):
+    (kind,) = set(found) - {"shape"}
+    numbers = np.frombuffer(base64.b64decode(found[kind]), {"f64": "<f8", "u8": "u1"}[kind])
+    return numbers.reshape(found["shape"])
+
+
+def flatness(value=2.0, **attrs):
+    what = Definition("trace", "Hessian trace", "sum of <eigenvalues>", "Eq. 1", "small", "none")
+    return Flatness((Measure(what, value, 1.5, np.inf, np.array([value])),), {"term": "ce", "split": "train"} | attrs)
+
+
+def conflict():
+    return Conflict(("ce", "kd"), np.arange(2), ("net",), np.ones((2, 1, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([[1.5, np.nan], [-np.inf, 1e-300]]), np.arange(6, dtype=np.uint8), np.array(3)]
+)
+def test_arrays_come_back_to_the_last_bit(array):
+    found = unpacked(json.loads(json.dumps(packed(array))))
+    assert (found.shape, found.tobytes()) == (array.shape, array.astype(found.dtype).tobytes())
+
+
+def test_every_array_of_a_surface_is_in_the_page_as_it_was_measured():
+    one, two = with_path(with_holes(plane(0))), plane(1, (4, 3), epoch=np.int64(5), split="test")
+    data = ls.explore({"a": one, "b": two}).data
+    for given, method, at in zip((one, two), data["methods"], ((None, "train"), (5, "test")), strict=True):
+        (found,) = method["surfaces"]
+        assert (found["epoch"], found["split"]) == at
+        for key, array in (("x", given.x), ("y", given.y), ("status", given.status)):
+            np.testing.assert_array_equal(unpacked(found[key]), array)
+        for term in given.terms:
+            np.testing.assert_array_equal(unpacked(found["values"][term]), given.values(term))
+            np.testing.assert_array_equal(unpacked(found["half"][term]), 1.96 * given.sem(term))
+    points = data["methods"][0]["surfaces"][0]["points"]
+    assert list(points) == ["trajectory", "start <b>", "end"]
+    np.testing.assert_array_equal(unpacked(points["trajectory"]), one.directions.points["trajectory"])
+
+
+def test_half_widths_of_a_sampled_surface_are_its_own():
     one = plane()
-    trace = explore({"CE": one}, term="ce").data[0]
-    np.testing.assert_array_equal(trace.z, one.values("ce"))
-    np.testing.assert_array_equal(trace.x, one.x)
-    np.testing.assert_array_equal(trace.y, one.y)
+    arrays = [{term: np.full(one.status.shape, number) for term in one.terms} for number in (0.1, 0.7, 0.2)]
+    one.sampled = Sampled(np.full(one.status.shape, 10), *arrays)
+    one.attrs |= {"population": 100, "goal": {"rel_error": 0.01, "abs_error": None}}
+    (found,) = ls.explore(one).data["methods"][0]["surfaces"]
+    assert (unpacked(found["half"]["ce"]) == 0.7).all()
+    assert found["origin"]["ce"] == [one.origin["ce"][0], 0.7]
+    assert found["said"] == ["Each cell from a sample of the examples, to a standard error of 1 % of the mean; "
+                             "10 % of all evaluations."]  # fmt: skip
 
 
-def test_surfaces_share_colours_and_heights():
-    surfaces = {"a": plane(0, 1.0, 2.0), "b": plane(1, 1.5, 4.0)}
-    both = np.concatenate([s.values("ce").ravel() for s in surfaces.values()])
-    layout = explore(surfaces, term="ce").layout
-    assert (layout.coloraxis.cmin, layout.coloraxis.cmax) == (both.min(), both.max())
-    assert layout.scene.zaxis.range == layout.scene2.zaxis.range
-    assert layout.scene.zaxis.range[0] < both.min() < both.max() < layout.scene.zaxis.range[1]
+def test_the_total_is_of_task_and_distillation_and_takes_no_name():
+    assert ls.explore(plane()).data["total"] == {"name": "total", "task": "ce", "distillation": "kd"}
+    assert ls.explore(plane(terms=("ce", "error"))).data["total"] is None
+    named = plane()
+    named.means["total"], named.sems["total"], named.origin["total"] = named.means["ce"], named.sems["ce"], (1.0, 0.1)
+    assert ls.explore(named).data["total"]["name"] == "total (recombined)"
 
 
-def test_a_wide_range_is_drawn_as_its_logarithm_and_says_so():
-    one = plane(low=0.02, high=8.0)
-    figure = explore({"CE": one}, term="ce")
-    np.testing.assert_allclose(10.0 ** figure.data[0].z, one.values("ce"))
-    axis = figure.layout.scene.zaxis
-    assert figure.layout.coloraxis.colorbar.title.text == "ce (log scale)"
-    np.testing.assert_allclose(10.0 ** np.array(axis.tickvals), [float(text) for text in axis.ticktext])
+def test_curvature_and_area_are_those_of_the_surface():
+    bowl = plane(shape=(41, 41), terms=("ce",))
+    x, y = bowl.x, bowl.y
+    bowl.means["ce"] = 0.5 + 3 * x[None, :] ** 2 + 2 * y[:, None] ** 2
+    bowl.origin["ce"] = (0.5, 0.1)
+    data = ls.explore(bowl).data
+    rows = {row["key"]: row for row in data["methods"][0]["surfaces"][0]["numbers"]["ce"]}
+    assert rows["curvature-x"]["value"] == pytest.approx(6, rel=1e-9)
+    assert rows["curvature-y"]["value"] == pytest.approx(4, rel=1e-9)
+    assert rows["area-1"]["value"] == pytest.approx(np.pi / np.sqrt(6), rel=0.02)  # of an ellipse
+    named = {definition["key"] for definition in data["definitions"]}
+    assert named == {"curvature-x", "curvature-y", "area-0.1", "area-1"}
 
 
-def test_the_pointer_reads_coordinates_value_and_error():
-    one = plane(low=0.02, high=8.0)
-    text = explore({"CE": one}, term="ce").data[0].text
-    value, error = one.values("ce")[3, 1], one.sem("ce")[3, 1]
-    assert text[3][1] == f"x = -0.6<br>y = 2<br>ce = {value:.4g} ± {1.96 * error:.2g}"
+def test_numbers_that_cannot_be_had_say_why():
+    rows = ls.explore(with_holes(plane())).data["methods"][0]["surfaces"][0]["numbers"]["ce"]
+    assert all("complete" in row["why"] and "value" not in row for row in rows)
 
 
-def test_missing_cells_are_holes_and_counted():
-    one = plane()
-    one.means["ce"][0, 0], one.status[0, 0] = np.inf, NOT_FINITE
-    one.status[3, :] = PENDING
-    figure = explore({"CE": one}, term="ce")
-    assert np.isnan(figure.data[0].z).sum() == 7
-    assert np.isnan(figure.data[0].z[0, 0])
-    assert figure.layout.annotations[0].text == "<b>CE</b><br>6 cells pending<br>1 cell not finite"
-    assert figure.layout.scene.yaxis.range == (-2.0, 2.0)
+def test_flatness_stands_beside_its_surface():
+    one = Flatness((*flatness().measures, *flatness(np.nan).measures), {"term": "ce", "left_out": {"sam": "too slow"}})
+    data = ls.explore({"a": [plane(), one]}).data
+    (found,) = data["methods"][0]["flatness"]
+    trace, undefined, left_out = found["rows"]
+    assert (found["of"], trace["value"], trace["low"], trace["high"]) == (["ce", ""], 2.0, 1.5, "Infinity")
+    assert undefined["value"] is None
+    assert left_out == {"key": "sam", "why": "too slow"}
+    assert data["definitions"][trace["is"]]["text"] == "sum of <eigenvalues>"
+
+
+def test_of_a_plane_that_sharpens_the_finest_whole_part_is_shown():
+    one = plane(shape=(9, 9), plan={"order": "coarse-to-fine"})
+    one.status[1::2, :] = one.status[:, 1::2] = PENDING
+    (found,) = ls.explore(one).data["methods"][0]["surfaces"]
+    np.testing.assert_array_equal(unpacked(found["x"]), one.x[::2])
+    np.testing.assert_array_equal(unpacked(found["values"]["ce"]), one.values("ce")[::2, ::2])
+    assert found["said"] == ["25 of 81 cells so far"]
+
+
+def test_lines_and_bundles_are_a_page_of_curves():
+    data = ls.explore({"bundle": bundle(), "line": bundle(lines=1)}, term="ce").data
+    assert data["kind"] == "lines"
+    shapes = [method["surfaces"][0]["status"]["shape"] for method in data["methods"]]
+    assert shapes == [[3, 9], [9]]
+    keys = {definition["key"] for definition in data["definitions"]}
+    assert keys == {"curvature", "width-0.1", "width-1"}
+
+
+def test_a_page_is_one_whole_file(tmp_path):
+    page = ls.explore({HOSTILE: plane(), "b": plane(1)}, term="kd")
+    page.write_html(tmp_path / "new" / "x.html")
+    text = (tmp_path / "new" / "x.html").read_text()
+    assert text == page.to_html()
+    assert "<script>alert" not in text
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?https?:", text)
+    assert len(text.encode()) < 6e6
+    assert page.data["term"] == "kd"
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file must be a folder that can be made"):
+        page.write_html(tmp_path / "file" / "x.html")
+
+
+@pytest.mark.parametrize("results", [plane(), {"a": [plane(epoch=1), plane(1, epoch=2)]}, {"a": bundle()}])
+def test_a_still_picture_stands_in_for_the_page(results):
+    assert ls.explore(results).picture().axes
+
+
+def test_conflicts_have_a_page_of_their_own():
+    with pytest.raises(ValueError, match=r"Got a conflict of 'a' and something else of 'b'. Make a page of each"):
+        ls.explore({"a": conflict(), "b": plane()})
+    with pytest.raises(ValueError, match=r"term goes with surfaces.*Got 'ce' for conflicts"):
+        ls.explore({"a": conflict()}, term="ce")
+
+
+def refused(results, text, error=ValueError, **options):
+    with pytest.raises(error, match=text):
+        ls.explore(results, **options)
 
 
 def test_refuses_what_it_cannot_show():
-    empty, flat = plane(), plane()
+    refused({}, r"expected the surfaces of 1 to 6 methods. Got 0")
+    refused({str(i): plane() for i in range(7)}, r"1 to 6 methods. Got 7. Make a page of fewer")
+    refused({"a": []}, r"at least one surface of 'a'. Got none")
+    refused({"a": [flatness()]}, r"at least one surface of 'a'. Got none")
+    refused({"a": [plane(), plane()]}, r"one surface of each epoch and split of 'a'. Got 2 of epoch None, split train")
+    refused({"a": [plane(), flatness(), flatness()]}, r"one flatness of each .* of 'a'. Got 2 of ce, split train")
+    refused({"a": plane(), "b": bundle()}, r"planes or lines. Got a plane of 'a' and lines of 'b'. Make a page of each")
+    refused({"a": [plane(), bundle()]}, r"planes or lines")
+    refused({"a": [plane(), 3]}, r"surfaces or flatness numbers of 'a'. Got int", TypeError)
+    refused(plane(), r"a term of the surfaces, one of ce, kd, error. Got 'no'", term="no")
+    empty = plane()
     empty.status[:] = PENDING
-    flat.dims = ("direction", "x")
-    with pytest.raises(ValueError, match=r"expected 1 to 6 surfaces. Got 0"):
-        explore({}, term="ce")
-    with pytest.raises(ValueError, match=r"expected 1 to 6 surfaces. Got 7"):
-        explore({str(i): plane() for i in range(7)}, term="ce")
-    with pytest.raises(ValueError, match=r"expected planes .* Got \('direction', 'x'\) for 'CE'"):
-        explore({"CE": flat}, term="ce")
-    with pytest.raises(ValueError, match=r"a term of CE, one of ce. Got 'kd'"):
-        explore({"CE": plane()}, term="kd")
-    with pytest.raises(ValueError, match="expected at least one finite value of 'ce'"):
-        explore({"CE": empty}, term="ce")
-
-
-def test_page_opens_without_a_network_and_shows_names_as_text(tmp_path):
-    path = tmp_path / "surfaces.html"
-    explore({HOSTILE: plane(0), "KD+DOT": plane(1)}, term="ce").write_html(path)
-    browser = shutil.which("chromium")
-    assert browser, "expected chromium on the PATH. Got none. Run `apt-get install chromium`."
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        chromium = playwright.chromium.launch(executable_path=browser, args=arguments)
-        page = chromium.new_context(offline=True).new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append("a name ran as a script"), dialog.dismiss()))
-        page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-        page.goto(path.as_uri())
-        page.locator(".gl-container canvas").nth(1).wait_for(timeout=15_000)
-        assert page.locator(".gl-container canvas").count() == 2
-        assert HOSTILE in page.locator(".annotation").first.text_content()
-        contexts = "canvases => canvases.every(c => c.getContext('webgl') && !c.getContext('webgl').isContextLost())"
-        assert page.locator(".gl-container canvas").evaluate_all(contexts)
-        chromium.close()
-    assert not problems
-
-
-def test_hostile_terms_are_escaped():
-    one = plane()
-    one.means, one.sems = {HOSTILE: one.means["ce"]}, {HOSTILE: one.sems["ce"]}
-    figure = explore({"CE": one}, term=HOSTILE)
-    shown = [figure.layout.title.text, figure.layout.coloraxis.colorbar.title.text, figure.data[0].text[0][0]]
-    for text in shown:
-        assert html.escape(HOSTILE, quote=False) in text
-        assert "<script>" not in text
+    refused(empty, r"at least one finite value of 'ce'. Got none. Finish")

@@ -106,6 +106,11 @@ def test_a_slope_does_not_change_the_curvature():
     assert curvatures(line(x, 5 - 3 * x + 1.5 * x**2), "ce")[0] == pytest.approx(3.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_term_that_does_not_change_is_not_curved(level):
+    assert curvatures(line(X, np.full(len(X), level)), "ce")[0] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_a_grid_coarser_than_the_radius_uses_the_neighbours_of_the_origin():
     x = np.array([-1.0, 0.0, 1.0, 2.0])
     assert curvatures(line(x, [1.0, 0.0, 2.0, 50.0]), "ce", radius=0.1)[0] == pytest.approx(3.0, rel=1e-12)

@@ -193,3 +193,21 @@ def by_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
         groups = gallery.by_method(list(owners.values()))
         named = {name: [files[run.path] for run in group] for name, group in groups.items()}
     return named | {str(path.with_suffix("")): [path] for path in paths if path not in owners}
+
+
+def by_folder(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Result files by how they are named, those of one run folder together: of each method the run of smallest seed.
+
+    Files that are in no run folder are each by its own path.
+
+    Raises:
+        ValueError: As `by_name`.
+    """
+    from dot import runs
+
+    folders: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        folders.setdefault(path.parent if runs.is_run(path.parent) else path, []).append(path)
+    first = [files[0] for files in folders.values()]
+    named = by_name(first)
+    return {name: next(files for files in folders.values() if files[0] == found[0]) for name, found in named.items()}

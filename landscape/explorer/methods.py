@@ -51,12 +51,14 @@ def gathered(results: Surface | Mapping[str, Surface | Sequence[Explored]]) -> l
             f"expected the surfaces of 1 to {MAX_PLANES} methods. Got {len(named)}. Make a page of fewer, or several."
         )
     found = [_method(name, given) for name, given in named.items()]
-    kinds = {surface.dims == ("y", "x"): method.name for method in found for surface in method.surfaces}
+    kinds = {surface.y is not None: method.name for method in found for surface in method.surfaces}
     if len(kinds) > 1:
         raise ValueError(
             f"expected planes or lines. Got a plane of {kinds[True]!r} and lines of {kinds[False]!r}. "
             "Make a page of each."
         )
+    for method in found:
+        _refuse_alike(method)
     return found
 
 
@@ -84,16 +86,19 @@ def _method(name: str, given: Surface | Sequence[Explored]) -> Method:
     flatness = tuple(one for one in every if isinstance(one, Flatness))
     if not surfaces:
         raise ValueError(f"expected at least one surface of {name!r}. Got none. Leave the name out.")
-    for at, times in Counter((epoch(surface), split(surface)) for surface in surfaces).items():
+    return Method(name, surfaces, flatness)
+
+
+def _refuse_alike(method: Method) -> None:
+    for at, times in Counter((epoch(surface), split(surface)) for surface in method.surfaces).items():
         if times > 1:
             raise ValueError(
-                f"expected one surface of each epoch and split of {name!r}. Got {times} of epoch {at[0]}, split "
+                f"expected one surface of each epoch and split of {method.name!r}. Got {times} of epoch {at[0]}, split "
                 f"{at[1]}. Leave one out, or give it a name of its own."
             )
-    for of, times in Counter((one.attrs.get("term"), split(one)) for one in flatness).items():
+    for of, times in Counter((one.attrs.get("term"), split(one)) for one in method.flatness).items():
         if times > 1:
             raise ValueError(
-                f"expected one flatness of each term and split of {name!r}. Got {times} of {of[0]}, split {of[1]}. "
-                "Leave one out."
+                f"expected one flatness of each term and split of {method.name!r}. Got {times} of {of[0]}, split "
+                f"{of[1]}. Leave one out."
             )
-    return Method(name, surfaces, flatness)

@@ -51,7 +51,7 @@ def of_surface(surface: Surface, term: str, definitions: Definitions) -> list[di
         try:
             rows.append(_row(measure(), definitions) | {"linear": key == "curvature"})
         except ValueError as error:
-            rows.append({"key": key, "why": str(error)})
+            rows.append({"key": key, "why": _reason(error)})
     return rows
 
 
@@ -60,6 +60,11 @@ def of_minimum(flatness: Flatness, definitions: Definitions) -> dict[str, Any]:
     rows = [_row(measure, definitions) for measure in flatness]
     rows += [{"key": key, "why": why} for key, why in flatness.left_out.items()]
     return {"of": [str(flatness.attrs.get(key, "")) for key in ("term", "split")], "rows": rows}
+
+
+def _reason(error: ValueError) -> str:
+    """Why a number could not be had: what was expected, without what a caller should do about it."""
+    return str(error).split(". ")[0].rstrip(".")
 
 
 def json_number(value: float) -> float | str | None:
@@ -74,7 +79,7 @@ def _along_axes(surface: Surface, term: str, definitions: Definitions) -> list[d
     try:
         found = curvatures(surface, term)
     except ValueError as error:
-        return [{"key": f"curvature-{axis}", "why": str(error)} for axis in ("x", "y")]
+        return [{"key": f"curvature-{axis}", "why": _reason(error)} for axis in ("x", "y")]
     return [
         {
             "key": f"curvature-{axis}",

@@ -53,7 +53,11 @@ class Page:
         Raises:
             OSError: The file cannot be written; one that was there is unchanged.
         """
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{folder} must be a folder that can be made. Got: {error.strerror or error}.") from error
         write_whole(path, self.to_html().encode())
 
     def show(self) -> None:

@@ -18,9 +18,18 @@ from landscape.plot._caption import exactness, mean_label
 from landscape.plot._surfaces import measured, sharpest
 from landscape.results import Surface
 
-SCRIPTS = (
-    *("fields.js", "state.js", "scales.js", "figures.js", "cameras.js", "readings.js"),
-    *("panels.js", "remarks.js", "numbers.js", "downloads.js", "surfaces.js"),
+_SCRIPTS = (
+    "surfaces_fields.js",
+    "surfaces_state.js",
+    "surfaces_scales.js",
+    "surfaces_figures.js",
+    "surfaces_cameras.js",
+    "surfaces_readings.js",
+    "surfaces_panels.js",
+    "surfaces_remarks.js",
+    "surfaces_numbers.js",
+    "surfaces_downloads.js",
+    "surfaces.js",
 )
 _TASK, _DISTILLATION = "ce", "kd"
 
@@ -51,7 +60,7 @@ def surface_page(methods: Sequence[Method], term: str | None) -> Page:
         "definitions": definitions.listed(),
     }
     title = "Loss surfaces" if plane else "Loss along lines"
-    return Page(title, SCRIPTS, data, lambda: _picture(methods, shown))
+    return Page(title, _SCRIPTS, data, lambda: _picture(methods, shown))
 
 
 def _total(terms: Sequence[str]) -> dict[str, str] | None:

@@ -35,7 +35,8 @@ def curvatures(surface: Surface, term: str, radius: float = _RADIUS) -> Array:
         near = np.abs(x) <= max(radius, x[zero] - x[zero - 1], x[zero + 1] - x[zero])
         if not np.isfinite(values[near]).all():
             raise ValueError(f"{term!r} must be finite within {radius} of the origin. Got a point that is not.")
-        found.append(2 * np.polynomial.Polynomial.fit(x[near], values[near], 2).convert().coef[2])
+        fitted = np.polynomial.Polynomial.fit(x[near], values[near], 2).convert()
+        found.append(float(fitted.deriv(2)(0.0)))  # by its coefficients, a term that is 0 all around would have none
     return np.array(found)
 
 

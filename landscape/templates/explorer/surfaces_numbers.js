@@ -62,7 +62,7 @@ const numbers = (() => {
   const kinds = new Map(fields.methods.flatMap(({ flatness }) => flatness.map(({ of }) => [of.join(" on "), of])));
 
   function table(views, state) {
-    const names = views.map(({ method }) => method.name);
+    const names = views.map(({ method }) => page.element("span", { class: "short", title: method.name }, method.name));
     const here = views.map(({ surface }) => surface);
     const each = (make) => here.map((surface) => (surface ? make(surface, state) : lacking()));
     const rows = [
@@ -73,7 +73,7 @@ const numbers = (() => {
     const tables = [page.table(`Numbers of ${state.term}`, ["", ...names], rows)];
     for (const [said, of] of kinds) {
       const columns = views.map(({ method }) => method.flatness.find((one) => one.of.join() === of.join())?.rows ?? []);
-      tables.push(page.table(`Flatness of ${said}, with 95 % intervals`, ["", ...names], merged(columns)));
+      tables.push(page.table(`Flatness of ${said}, with 95 % intervals`, ["", ...names.map((name) => name.cloneNode(true))], merged(columns)));
     }
     return tables.map((one) => page.element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": one.caption.textContent }, one));
   }

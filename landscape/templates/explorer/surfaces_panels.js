@@ -13,7 +13,7 @@ const panels = (() => {
       Object.assign(this, { method, act, surface: null, camera: null });
       const { open, dialog } = page.provenance(method.name, []);
       this.dialog = dialog;
-      this.title = page.element("h2", { id: page.id("method") }, method.name);
+      this.title = page.element("h2", { id: page.id("method"), class: "short", title: method.name }, method.name);
       this.caption = page.element("p", { class: "caption quiet small" });
       this.summary = page.element("p", { class: "hidden", id: page.id("summary") });
       this.reading = page.element("p", { class: "reading" });

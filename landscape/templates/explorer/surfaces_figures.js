@@ -57,7 +57,9 @@ const figures = (() => {
         z: heights, marker: { size: 5, color: heights, ...shades },
       };
     }
-    const lines = { show: true, ...scale.lines, color: "rgba(255,255,255,0.55)", width: 1, usecolormap: false, highlight: false };
+    // Around holes plotly's lines have ends that are nowhere: a second for each picture where the processor draws it.
+    const whole = z.every((row) => row.every((height) => !Number.isNaN(height)));
+    const lines = { show: whole, ...scale.lines, color: "rgba(255,255,255,0.55)", width: 1, usecolormap: false, highlight: false };
     return {
       type: "surface", x: Array.from(grid.x), y: Array.from(grid.y), z, ...shades, lighting: LIGHT, hoverinfo: "none",
       contours: { x: { highlight: false }, y: { highlight: false }, z: lines },
@@ -105,7 +107,7 @@ const figures = (() => {
       ...missing(surface, grid, values, quiet),
       { type: "scatter", mode: "markers", x: [0], y: [0], hoverinfo: "skip", marker: { symbol: "cross-thin", size: 10, line: { color: "#000", width: 3.5 } } },
       { type: "scatter", mode: "markers", x: [0], y: [0], hoverinfo: "skip", marker: { symbol: "cross-thin", size: 9, line: { color: "#fff", width: 1.5 } } },
-      ...trail(surface),
+      ...trail(surface, grid),
     ];
     return { data, layout };
   }
@@ -120,12 +122,15 @@ const figures = (() => {
     }));
   }
 
-  function trail(surface) {
+  // A name stands on the side of its point where there is room.
+  const middle = (axis) => (axis[0] + axis.at(-1)) / 2;
+
+  function trail(surface, grid) {
     return places(surface).flatMap(({ name, x, y }) => [
       { type: "scatter", mode: "lines", x, y, hoverinfo: "skip", line: { color: "#000", width: 3.5 } },
       {
         type: "scatter", name: page.plain(name), mode: x.length > 1 ? "lines+markers" : "markers+text", x, y, hoverinfo: "skip",
-        text: x.length > 1 ? undefined : [page.plain(name)], textposition: "top right", textfont: { color: "#fff", shadow: "auto" },
+        text: x.length > 1 ? undefined : [page.plain(name)], textposition: `${y[0] > middle(grid.y) ? "bottom" : "top"} ${x[0] > middle(grid.x) ? "left" : "right"}`, textfont: { color: "#fff", shadow: "auto" },
         line: { color: "#fff", width: 1.5 }, marker: { size: 6, color: "#fff", line: { color: "#000", width: 1.2 } },
       },
     ]);
