@@ -74,6 +74,7 @@ def conflict_page(named: Mapping[str, Conflict]) -> Page:
         _SCRIPTS,
         {"methods": methods, "definitions": [list(pair) for pair in _DEFINITIONS]},
         lambda: _picture(named),
+        ("conflicts.css",),
     )
 
 

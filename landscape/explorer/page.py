@@ -27,12 +27,14 @@ class Page:
         scripts: Names in ``landscape/templates/explorer``, in the order in which they run, after ``common.js``.
         data: What the scripts show; of texts, numbers, lists and tables, arrays as by `landscape.explorer.arrays`.
         picture: Draws what stands in for the page where no script runs.
+        styles: Names of its own style sheets, after ``page.css``.
     """
 
     title: str
     scripts: Sequence[str] = field(repr=False)
     data: Mapping[str, Any] = field(repr=False)
     picture: Callable[[], Figure] = field(repr=False)
+    styles: Sequence[str] = field(default=(), repr=False)
 
     def to_html(self) -> str:
         """The whole page as text: pictures, styles and scripts are part of it, and it needs no network."""
@@ -41,7 +43,7 @@ class Page:
         )
         return environment.get_template("page.html.j2").render(
             title=self.title,
-            style=Markup(_read("page.css")),
+            style=Markup("".join(map(_read, ("page.css", *self.styles)))),
             plotly=Markup(get_plotlyjs()),
             scripts=[Markup(_read(name)) for name in ("common.js", *self.scripts)],
             data=_as_json(self.data),

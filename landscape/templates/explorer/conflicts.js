@@ -11,7 +11,7 @@
   let over = null;  // the layer under the pointer
 
   const infos = methods.map((method) => page.provenance(method.label, method.provenance));
-  const lead = element("p", { class: "quiet", style: "max-width:62rem;margin:.375rem 0 0" },
+  const lead = element("p", { class: "quiet lead" },
     "Two gradients with a cosine of 1 ask for the same step, with 0 they leave each other alone, below 0 each undoes some of what the other does. ",
     "Nothing is smoothed.");
   const group = page.choice("Records", groups, (value) => change({ group: value }));
@@ -19,13 +19,14 @@
   const layerBox = element("div", { class: "control" });
   const reading = element("p", { class: "hidden", role: "status", "aria-live": "polite" });
   const said = element("ul", { class: "notes" });
-  const numbers = element("div", { class: "scroll", style: "margin-top:.75rem", tabindex: "0", role: "region", "aria-label": "Methods and their numbers" });
+  const numbers = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Methods and their numbers" });
   const lines = conflictPointer.chart("Cosine over training. Left and right arrows move the marked step, Escape takes it away.");
-  const layers = conflictPointer.chart("Cosine of each layer over training. Left and right arrows move the marked step, up and down choose a layer, Escape lets go of it.");
+  const layers = conflictPointer.chart("Cosine of each layer over training. Left and right arrows move the marked step, "
+    + "up and down choose a layer, Escape lets go of it.");
   const linesTitle = element("h2", {}, "Whole network");
   const layersTitle = element("h2", {});
-  const cell = element("p", { class: "quiet small cell", style: "min-height:1.25rem;padding:0 .75rem;overflow-wrap:anywhere" });
-  const undefinedSaid = element("p", { class: "quiet small", style: "padding:0 .75rem .5rem" }, "Crossed out: no cosine, since a gradient is zero there.");
+  const cell = element("p", { class: "quiet small cell" });
+  const undefinedSaid = element("p", { class: "quiet small" }, "Crossed out: no cosine, since a gradient is zero there.");
 
   function build() {
     const files = element("div", { class: "end" },
@@ -34,12 +35,13 @@
       page.button("SVG", () => conflictFiles.picture("svg", view, title()), { title: "This view as a drawing" }));
     const bar = element("div", { class: "controls" }, pairBox, layerBox, files);
     if (groups.length > 1) bar.prepend(group.box);
-    const panel = (heading, ...content) => element("section", { class: "panel", style: "margin-top:.75rem" }, element("header", { style: "flex-wrap:wrap" }, ...heading), ...content);
+    const panel = (heading, ...content) => element("section", { class: "panel" }, element("header", {}, ...heading), ...content);
     const hint = element("span", { class: "quiet small" }, "Point at a chart, or use the arrow keys in it, to mark a step in both.");
-    const definitions = element("details", { style: "margin-top:1rem" }, element("summary", {}, "What the numbers mean"),
-      element("dl", { class: "small" }, ...page.data.definitions.flatMap(([name, text]) => [element("dt", { style: "font-weight:600" }, name), element("dd", { style: "margin:0 0 .375rem" }, text)])));
-    root.append(lead, bar, said, numbers, panel([linesTitle, hint], lines.box), panel([layersTitle, conflictCharts.key()], cell, layers.box, undefinedSaid),
-      definitions, reading, ...infos.map(({ dialog }) => dialog));
+    const defined = page.data.definitions.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]);
+    const definitions = element("details", {}, element("summary", {}, "What the numbers mean"), element("dl", { class: "small" }, ...defined));
+    root.classList.add("conflict");
+    root.append(lead, bar, said, numbers, panel([linesTitle, hint], lines.box),
+      panel([layersTitle, conflictCharts.key()], cell, layers.box, undefinedSaid), definitions, reading, ...infos.map(({ dialog }) => dialog));
   }
 
   const title = () => `Cosine of the gradients of ${view.pairText}: ${view.groupText}`;
@@ -55,10 +57,12 @@
     const units = [...new Set(series.map(({ unit }) => unit))];
     return {
       every, shown, found, method: methods[state.method], layer: state.layer,
-      layerLabel: state.layer === null ? "" : methods.length > 1 ? `${found.layers[state.layer]} of ${methods[state.method].brief}` : found.layers[state.layer],
+      layerLabel: state.layer === null ? "" : found.layers[state.layer] + (methods.length > 1 ? ` of ${methods[state.method].brief}` : ""),
       ...conflictAxes.across(series), upwards: conflictAxes.upwards(rows), unit: units.length > 1 ? "record" : units[0],
       sizes: conflictAxes.sizes(Math.max(280, lines.box.clientWidth), found.layers),
-      parts: PARTS[methods[state.method].by] ?? "Parts", pairText: found.terms.join(" and "), groupText: groups.find(({ value }) => value === state.group).text,
+      parts: PARTS[methods[state.method].by] ?? "Parts",
+      pairText: found.terms.join(" and "),
+      groupText: groups.find(({ value }) => value === state.group).text,
     };
   }
 
@@ -71,9 +75,12 @@
     const other = (part) => known.filter(({ found }) => !alike(Array.from(found[part]), Array.from(known[0].found[part])));
     const found = [];
     if (missing.length) found.push(`Not recorded for ${names(missing)}: ${title()}.`);
-    if (other("steps").length) found.push(`The steps of ${names(other("steps"))} are others than those of ${known[0].method.brief}: each is read at its nearest record.`);
-    if (other("layers").length) found.push(`The layers of ${names(other("layers"))} are others than those of ${known[0].method.brief}.`);
-    if (known.some(({ found: { unit } }) => unit !== known[0].found.unit)) found.push("Some were recorded step by step, others measured batch by batch: their records do not correspond.");
+    const than = (part) => `The ${part} of ${names(other(part))} are others than those of ${known[0].method.brief}`;
+    if (other("steps").length) found.push(`${than("steps")}: each is read at its nearest record.`);
+    if (other("layers").length) found.push(`${than("layers")}.`);
+    if (known.some(({ found: { unit } }) => unit !== known[0].found.unit)) {
+      found.push("Some were recorded step by step, others measured batch by batch: their records do not correspond.");
+    }
     for (const { method, found: { steps } } of known) if (!steps.length) found.push(`${method.brief} has no records.`);
     const notes = new Map();
     for (const { method, found: { notes: own } } of known) for (const note of own) notes.set(note, [...(notes.get(note) ?? []), method.brief]);
@@ -97,7 +104,9 @@
     pairBox.hidden = offered.length < 2;
     fill(pairBox, "Terms", offered, state.pair, (pair) => change({ pair }));
     const ofLayers = view.found.layers.map((text, value) => ({ text, value: String(value) }));
-    fill(layerBox, "Layer", [{ text: "none", value: "" }, ...ofLayers], state.layer === null ? "" : String(state.layer), (value) => change({ layer: value === "" ? null : Number(value) }));
+    const chosen = state.layer === null ? "" : String(state.layer);
+    const choose = (value) => change({ layer: value === "" ? null : Number(value) });
+    fill(layerBox, "Layer", [{ text: "none", value: "" }, ...ofLayers], chosen, choose);
     said.replaceChildren(...differences().map((text) => element("li", {}, text)));
     said.hidden = !said.children.length;
     layersTitle.textContent = methods.length > 1 ? `${view.parts} of ${view.method.label}` : view.parts;
@@ -113,20 +122,20 @@
   function valuesAt(step) {
     const values = new Map();
     if (step === null) return values;
-    for (const { method, found } of view.shown) {
-      const at = nearest(found.steps, step);
-      if (at >= 0) values.set(method.index, { step: found.steps[at], cosine: found.cosine[at], color: conflictCharts.visible(method.color) });
-    }
-    const at = nearest(view.found.steps, step);
-    if (view.layer !== null && at >= 0) values.set("layer", { step: view.found.steps[at], cosine: view.found.layer(view.layer)[at], color: conflictCharts.mark() });
+    const put = (key, { steps }, cosines, color) => {
+      const at = nearest(steps, step);
+      if (at >= 0) values.set(key, { step: steps[at], cosine: cosines[at], color });
+    };
+    for (const { method, found } of view.shown) put(method.index, found, found.cosine, conflictCharts.visible(method.color));
+    if (view.layer !== null) put("layer", view.found, view.found.layer(view.layer), conflictCharts.mark());
     return values;
   }
 
   function mark({ step }) {
     const values = valuesAt(step);
     const [low, high] = view.upwards;
-    const dots = [...values.values()].filter(({ cosine }) => !Number.isNaN(cosine)).map((value) => ({ x: value.step, y: (high - value.cosine) / (high - low), color: value.color }));
-    lines.mark(step, dots);
+    const seen = [...values.values()].filter(({ cosine }) => !Number.isNaN(cosine));
+    lines.mark(step, seen.map(({ step: x, cosine, color }) => ({ x, y: (high - cosine) / (high - low), color })));
     layers.mark(step);
     conflictTable.mark(step, values, view.unit.split(" ").at(-1));
     const name = (key) => (key === "layer" ? view.layerLabel : methods[key].brief);
@@ -138,7 +147,9 @@
   // One cell of the heat map in words.
   function tellCell(layer, step) {
     const at = step === null ? -1 : nearest(view.found.steps, step);
-    cell.textContent = layer === null || at < 0 ? "A click on a layer, or up and down, draws its line above." : `${view.found.layers[layer]} at ${view.found.unit} ${view.found.steps[at]}: ${digits(view.found.layer(layer)[at])}`;
+    const { found: { layers: names, steps, unit } } = view;
+    const told = () => `${names[layer]} at ${unit} ${steps[at]}: ${digits(view.found.layer(layer)[at])}`;
+    cell.textContent = layer === null || at < 0 ? "A click on a layer, or up and down, draws its line above." : told();
   }
 
   function listen() {
@@ -152,7 +163,10 @@
       move(toNearest(view.found.steps, layers.at(event).step));
     });
     layers.glass.addEventListener("pointerleave", () => { over = null; mark(conflictState.get()); });
-    layers.glass.addEventListener("click", (event) => change({ layer: rowAt(event) === conflictState.get().layer ? null : rowAt(event) }));
+    layers.glass.addEventListener("click", (event) => {
+      const row = rowAt(event);
+      change({ layer: row === conflictState.get().layer ? null : row });
+    });
     const byStep = (steps) => ({
       ArrowLeft: () => change({ step: along(steps(), -1) }), ArrowRight: () => change({ step: along(steps(), 1) }),
       PageUp: () => change({ step: along(steps(), -10) }), PageDown: () => change({ step: along(steps(), 10) }),

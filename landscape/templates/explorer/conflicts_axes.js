@@ -28,7 +28,8 @@ const conflictAxes = (() => {
     while (start < least && every((name) => name[start])) start++;
     while (end < least - start && every((name) => name[name.length - 1 - end])) end++;
     start = names[0].lastIndexOf(".", start - 1) + 1;
-    return names.map((name) => `${start > 1 ? "…" : ""}${name.slice(start > 1 ? start : 0, name.length - (end > 1 ? end : 0))}${end > 1 ? "…" : ""}`);
+    const [head, tail] = [start > 1 ? "…" : "", end > 1 ? "…" : ""];
+    return names.map((name) => head + name.slice(head ? start : 0, name.length - (tail ? end : 0)) + tail);
   }
 
   function widest(texts) {

@@ -44,7 +44,10 @@ const conflictCharts = (() => {
     const traces = view.shown.map(({ method, found }) => ({
       type: "scatter", mode: "lines+markers", name: page.plain(method.brief), x: found.steps, y: found.cosine,
       line: { color: visible(method.color), dash: method.dash, width: 2 },
-      marker: { color: visible(method.color), symbol: method.symbol, size: markers(found.cosine, MARKS, 7, method.index / 6), opacity: 1, line: { width: 0 } },
+      marker: {
+        color: visible(method.color), symbol: method.symbol, size: markers(found.cosine, MARKS, 7, method.index / 6), opacity: 1,
+        line: { width: 0 },
+      },
     }));
     if (view.layer === null) return traces;
     const values = view.found.layer(view.layer);
@@ -60,7 +63,10 @@ const conflictCharts = (() => {
     const rows = found.layers.map((_, l) => found.layer(l));
     const undefinedCells = conflictAxes.struck(rows, conflictAxes.edges(found.steps));
     return [
-      { type: "heatmap", x: found.steps, y: rows.map((_, l) => l), z: rows, zmin: -1, zmax: 1, colorscale: SCALE, showscale: false, hoverinfo: "skip" },
+      {
+        type: "heatmap", x: found.steps, y: rows.map((_, l) => l), z: rows, zmin: -1, zmax: 1, colorscale: SCALE, showscale: false,
+        hoverinfo: "skip",
+      },
       { type: "scatter", mode: "lines", ...undefinedCells, line: { color: page.theme().quiet, width: 1 }, showlegend: false },
     ];
   }
@@ -83,7 +89,10 @@ const conflictCharts = (() => {
     const row = { type: "rect", xref: "paper", x0: 0, x1: 1, y0: layer - 0.5, y1: layer + 0.5, line: { color: mark(), width: 2 } };
     return {
       xaxis: axis({ range: view.range, ...view.ticks, title: { text: view.unit, standoff: 6 }, showgrid: false }),
-      yaxis: axis({ range: [found.layers.length - 0.5, -0.5], tickvals, ticktext, showgrid: false, ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)" }),
+      yaxis: axis({
+        range: [found.layers.length - 0.5, -0.5], tickvals, ticktext, showgrid: false, ticks: "outside", ticklen: 4,
+        tickcolor: "rgba(0,0,0,0)",
+      }),
       shapes: layer === null ? [] : [row],
     };
   }
@@ -96,17 +105,17 @@ const conflictCharts = (() => {
   // What the colours mean, for the page.
   function key() {
     const stops = SCALE.map(([at, color]) => `${color} ${100 * at}%`).join(",");
-    const strip = page.element("div", { style: `height:.75rem;border-radius:2px;background:linear-gradient(to right,${stops})` });
-    const ends = page.element("div", { class: "quiet small", style: "display:grid;grid-template-columns:1fr 1fr 1fr;line-height:1.3" },
-      ...[["−1", "left"], ["0", "center"], ["1", "right"]].map(([text, side]) => page.element("span", { style: `text-align:${side}` }, text)));
-    return page.element("div", { style: "flex:none;width:11rem", role: "img", "aria-label": "Colours: dark red is a cosine of -1, grey 0, light blue 1" }, strip, ends);
+    const strip = page.element("div", { class: "strip", style: `background:linear-gradient(to right,${stops})` });
+    const ends = page.element("div", { class: "ends quiet small" }, ...["−1", "0", "1"].map((text) => page.element("span", {}, text)));
+    const said = "Colours: dark red is a cosine of -1, grey 0, light blue 1";
+    return page.element("div", { class: "key", role: "img", "aria-label": said }, strip, ends);
   }
 
   // One figure of both, for a file; of a narrow page as wide as it takes to be read.
   function together(of, title) {
     const view = { ...of, sizes: conflictAxes.sizes(Math.max(LEAST, of.sizes.width), of.found.layers) };
     const { lines, layers, width } = view.sizes;
-    const top = 48 + 19 * (view.shown.length + (view.layer === null ? 0 : 1));
+    const top = 48 + 19 * (view.shown.length + (view.layer === null ? 0 : 1));  // of the title and the legend
     const height = top + lines.height + 52 + HEADING + layers.height + layers.bottom;
     const up = (from, size) => [1 - (from + size - top) / (height - top - layers.bottom), 1 - (from - top) / (height - top - layers.bottom)];
     const [above, below] = [lineAxes(view), heatAxes(view)];
@@ -118,10 +127,16 @@ const conflictCharts = (() => {
       orientation: "h", x: 1, xanchor: "right", y: place[1], yanchor: "bottom", lenmode: "pixels", len: Math.min(200, width / 2),
       thickness: 10, outlinewidth: 0, tickvals: [-1, 0, 1], ypad: 2, xpad: 0,
     };
-    const heading = { text: page.plain(`${view.parts} of ${view.method.brief}`), xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom", showarrow: false };
+    const heading = {
+      text: page.plain(`${view.parts} of ${view.method.brief}`), showarrow: false,
+      xref: "paper", yref: "paper", x: 0, y: place[1], xanchor: "left", yanchor: "bottom",
+    };
     const layout = page.layout({
       width, height, margin: { l: lines.left, r: lines.right, t: top, b: layers.bottom, autoexpand: false }, paper_bgcolor: page.theme().paper,
-      title: { text: page.plain(title), x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 12 }, font: { size: 13 } },
+      title: {
+        text: page.plain(title), font: { size: 13 }, pad: { t: 12 },
+        x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top",
+      },
       showlegend: true, legend: { x: 0, y: 1, itemsizing: "constant", yanchor: "bottom", xanchor: "left", bgcolor: "rgba(0,0,0,0)" },
       xaxis: { ...above.xaxis, anchor: "y" }, yaxis: { ...above.yaxis, domain: up(top, lines.height) },
       xaxis2: { ...below.xaxis, anchor: "y2" }, yaxis2: { ...below.yaxis, domain: place },

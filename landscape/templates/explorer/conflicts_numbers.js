@@ -33,7 +33,11 @@ const conflictNumbers = (() => {
   }
 
   const methods = page.data.methods.map((method, index) => ({
-    ...method, index, label: method.name || "recording", brief: brief(method.name || "recording"), groups: new Map(method.groups.map((group) => [group.name, readGroup(group)])),
+    ...method,
+    index,
+    label: method.name || "recording",
+    brief: brief(method.name || "recording"),
+    groups: new Map(method.groups.map((group) => [group.name, readGroup(group)])),
   }));
 
   // Every group that some method has, [{value, text}].

@@ -8,12 +8,10 @@ const conflictPointer = (() => {
   // A chart with its glass. `label` says to a screen reader what it is and which keys it takes.
   function chart(label) {
     const plot = element("div", { "aria-hidden": "true" });
-    const line = element("div", { class: "step-line", style: "position:absolute;top:0;bottom:0;width:0;border-left:1.5px solid var(--ink);box-shadow:0 0 0 1px var(--paper);pointer-events:none" });
-    const glass = element("div", {
-      role: "application", tabindex: "0", "aria-label": label, style: "position:absolute;touch-action:pan-y;cursor:crosshair",
-    }, line);
+    const line = element("div", { class: "step-line" });
+    const glass = element("div", { class: "glass", role: "application", tabindex: "0", "aria-label": label }, line);
     line.hidden = true;
-    const box = element("div", { style: "position:relative;overflow:hidden" }, plot, glass);
+    const box = element("div", { class: "chart" }, plot, glass);
     let view = null;
 
     const across = (step) => ((step - view.range[0]) / (view.range[1] - view.range[0])) * view.width;
@@ -32,7 +30,7 @@ const conflictPointer = (() => {
       line.style.left = px(across(step) - 0.75);
       for (const { x, y, color } of dots) {
         const place = `left:${px(across(x) - 6)};top:${px(y * view.height - 6)};background:${color}`;
-        glass.append(element("div", { class: "dot", style: `position:absolute;width:12px;height:12px;border-radius:50%;border:2px solid var(--paper);pointer-events:none;${place}` }));
+        glass.append(element("div", { class: "dot", style: place }));
       }
     }
 

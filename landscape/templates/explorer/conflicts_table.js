@@ -3,12 +3,12 @@
 
 const conflictTable = (() => {
   const { element, number, id } = page;
+  const UNMARKED = "at the marked step";
   const SVG = "http://www.w3.org/2000/svg";
   const MARKERS = {
     circle: "M16 6a4 4 0 1 0 .01 0", square: "M12 6h8v8h-8z", diamond: "M16 5l5 5-5 5-5-5z", "triangle-up": "M16 5l5 9h-10z",
     "triangle-down": "M16 15l5-9h-10z", cross: "M14 5h4v3h3v4h-3v3h-4v-3h-3v-4h3z",
   };
-  const NAME = "display:inline-block;max-width:min(22rem,42vw);overflow-wrap:break-word";
 
   // A piece of a line, as in the chart.
   function swatch(color, dash, symbol, stroke = { "stroke-width": 2 }) {
@@ -17,15 +17,15 @@ const conflictTable = (() => {
       for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
       return made;
     };
-    const picture = make("svg", { width: 32, height: 20, viewBox: "0 0 32 20", "aria-hidden": "true", style: "flex:none" });
+    const picture = make("svg", { width: 32, height: 20, viewBox: "0 0 32 20", "aria-hidden": "true" });
     const dashes = dash === "solid" ? {} : { "stroke-dasharray": dash.replaceAll("px", "") };
     picture.append(make("path", { d: "M0 10H32", stroke: color, ...stroke, ...dashes }));
     if (symbol) picture.append(make("path", { d: MARKERS[symbol], fill: color }));
     return picture;
   }
 
-  function named(text, ...parts) {
-    return element("span", { style: "display:flex;gap:.5rem;align-items:start" }, ...parts, element("span", { style: NAME }, text));
+  function named(text, picture, button) {
+    return element("div", { class: "name" }, picture, element("span", {}, text), button);
   }
 
   // A cosine: three digits after the point, more where these would hide it.
@@ -41,7 +41,7 @@ const conflictTable = (() => {
 
   // A box to tick, or a choice of one; the name of what it stands for is read out with it.
   function control(type, group, label, checked, disabled, act) {
-    const input = element("input", { type, name: group, id: id(group), "aria-label": label, style: "width:1.125rem;height:1.125rem;margin:.125rem 0" });
+    const input = element("input", { type, name: group, id: id(group), "aria-label": label });
     Object.assign(input, { checked, disabled });
     input.addEventListener("change", () => act(input.checked));
     return input;
@@ -53,14 +53,18 @@ const conflictTable = (() => {
   function row(method, found, state, info, change) {
     const cell = element("span", { class: "at-step" });
     cells.set(method.index, cell);
-    const shown = (on) => change({ shown: on ? [...state.shown, method.index] : state.shown.filter((other) => other !== method.index) });
-    const line = control("checkbox", "line", `line of ${method.label}`, state.shown.includes(method.index) && found !== null, found === null, shown);
-    const layers = control("radio", "layers", `layers of ${method.label}`, state.method === method.index, found === null, () => change({ method: method.index }));
-    const name = element("span", { style: "display:flex;gap:.5rem;align-items:start" }, named(method.label, swatch(conflictCharts.visible(method.color), method.dash, method.symbol)), info);
+    const others = state.shown.filter((other) => other !== method.index);
+    const shown = (on) => change({ shown: on ? [...others, method.index] : others });
+    const [none, drawn] = [found === null, found !== null && state.shown.includes(method.index)];
+    const line = control("checkbox", "line", `line of ${method.label}`, drawn, none, shown);
+    const choose = () => change({ method: method.index });
+    const layers = control("radio", "layers", `layers of ${method.label}`, state.method === method.index, none, choose);
+    const name = named(method.label, swatch(conflictCharts.visible(method.color), method.dash, method.symbol), info);
     if (found === null) return [name, line, layers, cell, "not recorded", "", "", "", "", ""];
     const { mean, low, high, negative, fewest, most, whole, halves, known, records } = found.numbers;
     const measured = [whole, halves].map((value) => (found.measured ? digits(value) : "not measured"));
-    const negatives = element("span", { title: `95 % interval ${Number.isNaN(fewest) ? "unknown" : `${share(fewest)} to ${share(most)}`}` }, share(negative));
+    const range = Number.isNaN(fewest) ? "unknown" : `${share(fewest)} to ${share(most)}`;
+    const negatives = element("span", { title: `95 % interval ${range}` }, share(negative));
     return [name, line, layers, cell, digits(mean), between(low, high), negatives, ...measured, counted(known, records)];
   }
 
@@ -68,9 +72,11 @@ const conflictTable = (() => {
     const cell = element("span", { class: "at-step" });
     cells.set("layer", cell);
     const { mean, negative, known } = conflictNumbers.averages(view.found.layer(view.layer));
-    const remove = page.button("×", () => change({ layer: null }), { class: "info", "aria-label": `Remove the line of ${view.layerLabel}`, title: "Remove", style: "font:inherit" });
-    const name = element("span", { style: "display:flex;gap:.5rem;align-items:start" }, named(view.layerLabel, swatch(conflictCharts.mark(), "solid", "", { "stroke-width": 4, opacity: 0.55 })), remove);
-    return [name, "", "", cell, digits(mean), "", share(negative), "", "", counted(known, view.found.steps.length)];
+    const remove = page.button("×", () => change({ layer: null }), {
+      class: "info remove", "aria-label": `Remove the line of ${view.layerLabel}`, title: "Remove",
+    });
+    const broad = swatch(conflictCharts.mark(), "solid", "", { "stroke-width": 4, opacity: 0.55 });
+    return [named(view.layerLabel, broad, remove), "", "", cell, digits(mean), "", share(negative), "", "", counted(known, view.found.steps.length)];
   }
 
   // The table anew; `infos` are the buttons to the methods' provenance. The control that had the focus keeps it.
@@ -78,24 +84,23 @@ const conflictTable = (() => {
     const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     cells = new Map();
     const measured = view.every.some(({ found }) => found?.measured);
-    const head = ["method", "line", "layers", "at the marked step", "mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
+    const averages = ["mean cosine", "95 % interval", "fraction negative", "all examples", "split halves", "records"];
+    const head = ["method", "line", "layers", UNMARKED, ...averages];
     const rows = view.every.map(({ method, found }) => row(method, found, state, infos[method.index], change));
     if (view.layer !== null) rows.push(layerRow(view, change));
     const without = [...(conflictNumbers.methods.length > 1 ? [] : [1, 2]), ...(measured ? [] : [7, 8])];
     const kept = (cells) => cells.filter((_, i) => !without.includes(i));
     const table = page.table(`Cosine of the gradients of ${view.pairText}: ${view.groupText}`, kept(head), rows.map(kept), { class: "methods" });
-    cells.set("head", [...table.querySelectorAll("thead th")].find((heading) => heading.textContent === "at the marked step"));
-    for (const heading of table.querySelectorAll("thead th")) heading.style.cssText = "min-width:max-content;white-space:nowrap";
-    for (const number of table.querySelectorAll("td")) number.style.whiteSpace = "nowrap";
-    cells.get("head").style.minWidth = "8rem";
-    table.caption.replaceChildren(element("span", { style: "position:sticky;left:0;display:block;max-width:calc(100vw - 2rem)" }, table.caption.textContent));
+    cells.set("head", [...table.querySelectorAll("thead th")].find((heading) => heading.textContent === UNMARKED));
+    cells.get("head").classList.add("step");
+    table.caption.replaceChildren(element("span", {}, table.caption.textContent));
     place.replaceChildren(table);
     if (focused !== null) [...place.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
   }
 
   // Values at the marked step, by what they are of; a record at another step says so.
   function mark(step, values, unit) {
-    cells.get("head").textContent = step === null ? "at the marked step" : `at ${unit} ${step}`;
+    cells.get("head").textContent = step === null ? UNMARKED : `at ${unit} ${step}`;
     for (const [of, cell] of cells) {
       if (of === "head") continue;
       const value = values.get(of);
