@@ -96,9 +96,11 @@ def show(result: Page | Surface | Conflict) -> None:
 def picture(draw: Callable[[], Figure]) -> Markup:
     """A figure as a small picture with its alternative text; nothing where there is nothing to draw."""
     try:
-        figure = draw()
-        content, width = _small_png(figure)
-        said = alt_text(figure)
+        with warnings.catch_warnings():  # of letters that no font here has: names stand in the text beside it
+            warnings.simplefilter("ignore")
+            figure = draw()
+            content, width = _small_png(figure)
+            said = alt_text(figure)
     except Exception:  # a result shows its numbers, whatever a figure of it stumbles on
         return Markup("")
     data = base64.b64encode(content).decode("ascii")
@@ -111,9 +113,7 @@ def _small_png(figure: Figure) -> tuple[bytes, int]:
     width = round(100 * figure.get_figwidth())
     for dpi in _DPI:
         drawn, kept = BytesIO(), BytesIO()
-        with warnings.catch_warnings():  # of letters that no font here has: the names stand in the text beside it
-            warnings.simplefilter("ignore")
-            figure.savefig(drawn, format="png", dpi=dpi)
+        figure.savefig(drawn, format="png", dpi=dpi)
         Image.open(drawn).convert("RGB").quantize(_COLORS).save(kept, format="png", optimize=True)
         if kept.tell() <= _LARGEST:
             break
