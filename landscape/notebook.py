@@ -43,10 +43,7 @@ def page_html(page: Page) -> str:
     return (
         paragraph(page.title, bold=True)
         + picture(page.picture)
-        + Markup(
-            "<p>A picture of the page: <code>.show()</code> opens the page itself, to be used, and "
-            "<code>.write_html(path)</code> writes it to a file.</p>"
-        )
+        + Markup("<p><code>.show()</code> opens the page to be used, <code>.write_html(path)</code> writes it.</p>")
     )
 
 
