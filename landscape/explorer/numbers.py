@@ -35,9 +35,12 @@ class Definitions:
 def of_surface(surface: Surface, term: str, definitions: Definitions) -> list[dict[str, Any]]:
     """Curvature at the origin, and the size of the region of low loss; what cannot be had says why.
 
-    ``linear`` marks what of a weighted sum of terms is the weighted sum.
+    There are none of a plane that is a single row. ``linear`` marks what
+    of a weighted sum of terms is the weighted sum.
     """
     plane = surface.y is not None
+    if min(surface.status.shape[-2:]) < 2 and plane:
+        return []
     measures: list[tuple[str, Callable[[], Measure]]] = [
         (f"area-{rise:g}", lambda rise=rise: low_loss(surface, term, rise))  # type: ignore[misc]
         if plane

@@ -113,7 +113,7 @@ const page = (() => {
     const name = id("segments");
     const inputs = options.map(({ value }) => element("input", { type: "radio", name, id: id("segment"), value }));
     const parts = options.flatMap(({ text }, i) => [inputs[i], element("label", { for: inputs[i].id }, text)]);
-    for (const input of inputs) input.addEventListener("change", () => act(input.value));
+    for (const input of inputs) input.addEventListener("click", () => act(input.value)); // also where it was chosen before
     const title = element("span", { class: "label", id: id("label") }, label);
     const group = element("div", { class: "segments", role: "radiogroup", "aria-labelledby": title.id }, ...parts);
     return {

@@ -66,16 +66,21 @@ const figures = (() => {
     };
   }
 
-  // Places of note: the path of a training run, and single points with their names, a little above the surface.
+  // Places of note: the path of a training run, and single points with their names, a little above the surface. Where
+  // that has a hole they have no height, and are left out.
   function path(surface, grid, values, scale) {
     const { ink, paper } = page.theme();
     const lift = 0.01 * (scale.high - scale.low);
-    return places(surface).map(({ name, x, y }) => ({
-      type: "scatter3d", name: page.plain(name), mode: x.length > 1 ? "lines+markers" : "markers+text", x, y,
-      z: x.map((px, i) => scale.of(fields.height(grid, values, px, y[i])) + lift),
-      text: x.length > 1 ? undefined : [page.plain(name)], textfont: { size: 11, color: ink }, hoverinfo: "skip",
-      line: { color: ink, width: 4 }, marker: { size: 3.5, color: paper, line: { color: ink, width: 1.5 } },
-    }));
+    return places(surface).map(({ name, x, y }) => {
+      const heights = x.map((px, i) => scale.of(fields.height(grid, values, px, y[i])) + lift);
+      const known = (of) => of.filter((_, i) => Number.isFinite(heights[i]));
+      return {
+        type: "scatter3d", name: page.plain(name), mode: x.length > 1 ? "lines+markers" : "markers+text",
+        x: known(x), y: known(y), z: known(heights), text: x.length > 1 ? undefined : known([page.plain(name)]),
+        textfont: { size: 11, color: ink }, hoverinfo: "skip",
+        line: { color: ink, width: 4 }, marker: { size: 3.5, color: paper, line: { color: ink, width: 1.5 } },
+      };
+    });
   }
 
   function places(surface) {

@@ -10,7 +10,7 @@ const panels = (() => {
   class Panel {
     // `act` has at([x, y]), camera(camera, panel) and resetCamera(), for what the reader does here.
     constructor(method, act) {
-      Object.assign(this, { method, act, surface: null, camera: null });
+      Object.assign(this, { method, act, surface: null, camera: null, following: 0 });
       const { open, dialog } = page.provenance(method.name, []);
       this.dialog = dialog;
       this.title = page.element("h2", { id: page.id("method"), class: "short", title: method.name }, method.name);
@@ -34,6 +34,7 @@ const panels = (() => {
       this.dot = page.element("div", { class: "dot", hidden: "" });
       const box = this.focusable("box scene", "3-D view", TURNING, this.scene, this.dot);
       box.addEventListener("keydown", (event) => this.turn(event));
+      box.addEventListener("pointermove", () => { this.aimed = true; });
       return box;
     }
 
@@ -94,7 +95,7 @@ const panels = (() => {
 
     // Draw a surface, or say why there is none.
     async draw(surface, why, state, scale) {
-      Object.assign(this, { surface, camera: state.camera });
+      Object.assign(this, { surface, camera: state.camera, aimed: false });
       this.charts.hidden = this.reading.hidden = !surface;
       this.empty.hidden = Boolean(surface);
       this.empty.textContent = why;
@@ -124,19 +125,24 @@ const panels = (() => {
       this.listening = true;
       const moved = (event) => {
         const camera = event["scene.camera"];
-        if (camera) this.act.camera({ eye: camera.eye, center: camera.center }, this);
+        if (camera && !this.following) this.act.camera({ eye: camera.eye, center: camera.center }, this);
       };
       this.scene.on("plotly_relayouting", moved);
       this.scene.on("plotly_relayout", moved);
+      // plotly also reports what comes to lie under a pointer that rests.
       this.scene.on("plotly_hover", ({ points: [{ x, y }] }) => {
+        if (!this.aimed) return;
         const { x: columns, y: rows } = this.grid;
         this.act.at([columns[fields.nearest(columns, x)], rows[fields.nearest(rows, y)]]);
       });
     }
 
     async look(camera) {
-      this.camera = camera;
-      if (this.surface) await Plotly.relayout(this.scene, { "scene.camera": { up: { x: 0, y: 0, z: 1 }, ...camera } });
+      Object.assign(this, { camera, aimed: false });
+      if (!this.surface) return;
+      this.following++; // what plotly reports meanwhile is not the reader's doing
+      await Plotly.relayout(this.scene, { "scene.camera": { up: { x: 0, y: 0, z: 1 }, ...camera } });
+      this.following--;
     }
 
     // The line under the name, the table of provenance, and what a screen reader says of the charts.
