@@ -135,6 +135,16 @@ def hessian(found: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def pages(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What pages of surfaces cost in a browser that draws on the processor."""
+    rows = [("page", "MB", "seconds to write", "seconds to open", "frames a second")]
+    for name, case in found["results"].items():
+        rows.append(
+            (name, *(f"{case[key]:.1f}" for key in ("megabytes", "seconds to write", "seconds to open", "frames")))
+        )
+    return rows
+
+
 def aligned(rows: list[tuple[str, ...]]) -> str:
     """Rows as text, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -161,6 +171,7 @@ TABLES: dict[str, tuple[Callable[..., list[tuple[str, ...]]], tuple[str, ...]]] 
     "recorded": (recorded, ("bench-conflict-cpu.json",)),
     "product": (product, ("bench-hessian-cpu.json",)),
     "hessian": (hessian, ("bench-hessian-cpu.json",)),
+    "pages": (pages, ("bench-pages.json",)),
 }
 """How each table is made, and of which files."""
 

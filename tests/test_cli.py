@@ -514,8 +514,11 @@ def test_files_of_different_kinds_do_not_make_one_figure(finished: Path, call: A
     assert_one_line(call(["plot", folder, "--kind", "curves"]), 1, "auto, tradeoff, flatness, verdicts for run folders")
     assert_one_line(call(["plot", folder, surface]), 1, str(surface))
     assert_one_line(call(["plot", surface, "--term", "nothing"]), 1, "'nothing'", "ce, kd, error")
-    assert_one_line(call(["explore", conflict]), 1, f"{conflict} must be a surface file. Got a conflict file.")
-    assert_one_line(call(["explore", lines]), 1, "plane")
+    assert_one_line(call(["explore", surface, conflict]), 2, "surface and flatness files, or conflict files. Got both")
+    assert_one_line(call(["explore", conflict, "--term", "ce"]), 2, "--term goes with surface files")
+    assert_one_line(call(["explore", surface, lines]), 1, "planes or lines")
+    assert_one_line(call(["explore", folder / "config.toml"]), 1, "config.toml must be an HDF5 file")
+    assert_one_line(call(["explore", surface, "-o", surface / "page.html"]), 1, "surface.h5 must be a folder")
 
 
 # What it says
@@ -659,6 +662,8 @@ def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> No
         assert found["caption"].startswith(said), "of two methods the smallest seed of each; of one its two seeds"
     found = strict(call(["explore", *(f / "surface.h5" for f in both), "-o", "page.html", "--json"]).out)
     assert found == {"page": "page.html", "surfaces": ["CE", "KD+DOT"]}
+    every = [path for f in both for path in sorted(f.glob("surface*.h5"))]
+    assert strict(call(["explore", *every, "--json"]).out)["surfaces"] == ["CE", "KD+DOT"]
 
 
 @functools.cache

@@ -129,7 +129,7 @@ def test_what_is_read_can_be_drawn_and_saved(tmp_path):
     assert loaded.means["ce"].tobytes() == found.means["ce"].tobytes()
     for term in loaded.terms:
         assert ls.plot.contour(loaded, term=term).axes
-        assert explore(loaded, term=term).data
+        assert explore(loaded, term=term).data["term"] == term
     formats.export(loaded, tmp_path / "again.h5")
     assert bits(contents(tmp_path / "again.h5")["train_loss"]) == bits(contents(tmp_path / TOOL_NAME)["train_loss"])
     tool_file(tmp_path / "line.h5", 5, None)

@@ -76,12 +76,15 @@ const figures = (() => {
       const known = (of) => of.filter((_, i) => Number.isFinite(heights[i]));
       return {
         type: "scatter3d", name: page.plain(name), mode: x.length > 1 ? "lines+markers" : "markers+text",
-        x: known(x), y: known(y), z: known(heights), text: x.length > 1 ? undefined : known([page.plain(name)]),
+        x: known(x), y: known(y), z: known(heights), text: x.length > 1 ? undefined : known([angled(name)]),
         textfont: { size: 11, color: ink }, hoverinfo: "skip",
         line: { color: ink, width: 4 }, marker: { size: 3.5, color: paper, line: { color: ink, width: 1.5 } },
       };
     });
   }
+
+  // Texts in 3-D are read as HTML and its escapes are not: other signs stand for its brackets.
+  const angled = (text) => text.replace(/</g, "\u2039").replace(/>/g, "\u203a");
 
   function places(surface) {
     return Object.entries(surface.points).map(([name, packed]) => {
