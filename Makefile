@@ -1,12 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit wheel browser
+.PHONY: demo test lint unit docs wheel browser
 
 demo: .venv/installed
 	$(BIN)/dot-landscape reproduce
 
-test: .venv/installed-dev browser lint unit wheel
+test: .venv/installed-dev browser lint unit docs wheel
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -16,6 +16,10 @@ lint: .venv/installed-dev
 
 unit: .venv/installed-dev
 	$(BIN)/pytest -n logical --dist worksteal
+
+# Draws each figure of the gallery anew; warnings are errors.
+docs: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 wheel: .venv/installed-dev
 	scripts/smoke_wheel.sh $(BIN)/python
@@ -32,5 +36,5 @@ browser:
 
 .venv/installed-dev: pyproject.toml constraints-ci.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints-ci.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints-ci.txt -e ".[dev,docs]"
 	touch $@ .venv/installed

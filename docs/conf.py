@@ -1,0 +1,54 @@
+"""The documentation site: the pages of this folder and the gallery, built without a network."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "gallery")]  # for scraper and small
+
+from links import SiteLinks
+from scraper import PAGES
+
+PAGES.mkdir(parents=True, exist_ok=True)
+
+project = "dot-landscape"
+extensions = ["myst_parser", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["gallery", "auto_gallery/site"]
+html_theme = "furo"
+html_title = project
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_extra_path = [str(PAGES.parent)]
+html_copy_source = False
+html_show_copyright = False
+myst_heading_anchors = 4
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"small\.py$",
+    "subsection_order": [
+        f"gallery/{section}"
+        for section in ("surfaces", "training", "conflict", "flatness", "curvature", "paper", "pages")
+    ],
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": "scraper.shown",
+    "capture_repr": (),
+    "notebook_extensions": set(),
+    "reset_modules": (),
+    "run_stale_examples": True,  # what a figure looks like depends on more than its script
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 10_000,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+}
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls it."""
+    app.add_transform(SiteLinks)
