@@ -43,18 +43,8 @@ def images(split: str) -> tuple[Tensor, Tensor]:
     """500 images and their labels to train on, or 500 others to test on."""
     digits = load_digits()
     part = slice(0, 500) if split == "train" else slice(500, 1000)
-    return torch.tensor(digits.data[part] / 16, dtype=torch.float32), torch.tensor(
-        digits.target[part]
-    )
-
-
-def batches() -> list[tuple[Tensor, Tensor]]:
-    """The training images in a new order."""
-    inputs, labels = images("train")
-    return [
-        (inputs[chosen], labels[chosen])
-        for chosen in torch.randperm(len(labels)).split(BATCH)
-    ]
+    inputs = torch.tensor(digits.data[part] / 16, dtype=torch.float32)
+    return inputs, torch.tensor(digits.target[part])
 
 
 def network(width: int) -> nn.Module:
@@ -74,59 +64,67 @@ def teacher() -> nn.Module:
     """A wider network, trained with labels alone."""
     torch.manual_seed(100)
     net = network(128)
-    optimizer = torch.optim.SGD(
-        net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
-    )
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(EPOCHS):
-        for inputs, labels in batches():
+        for inputs, labels in batches(*images("train")):
             optimizer.zero_grad()
             cross_entropy(net(inputs), labels).backward()
             optimizer.step()
     return net.requires_grad_(False)
 
 
-def objective(net: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+@cache
+def examples(split: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, labels, and what the teacher says of them."""
+    inputs, labels = images(split)
+    return inputs, labels, teacher()(inputs)
+
+
+def batches(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Batches of examples in a new order."""
+    order = torch.randperm(len(tensors[0])).split(BATCH)
+    return [tuple(tensor[chosen] for tensor in tensors) for chosen in order]
+
+
+def objective(net: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """Task loss, distillation loss and whether the class is right, for each image."""
-    inputs, labels = batch
+    inputs, labels, expected = batch
     logits = net(inputs)
     return {
         "ce": cross_entropy(logits, labels, reduction="none"),
-        "kd": kd_loss(logits, teacher()(inputs), temperature=4.0, reduction="none"),
+        "kd": kd_loss(logits, expected, temperature=4.0, reduction="none"),
         "correct": (logits.argmax(1) == labels).float(),
     }
 
 
 def problem(method: str, seed: int = 0, split: str = "train") -> ls.Problem:
-    """What is measured of a student: its network, its losses, the images."""
-    return ls.Problem(
-        trained(method, seed).net, objective, [images(split)], split=split
-    )
+    """What is measured of a student: its network, its losses, the examples."""
+    net = trained(method, seed).net
+    return ls.Problem(net, objective, [examples(split)], split=split)
 
 
 @cache
-def trained(method: str, seed: int = 0) -> Trained:
-    """A student of one method from one seed."""
-    teacher()  # before the seed is set: its training draws random numbers
+def trained(method: str, seed: int = 0, *, delta: float = 0.075) -> Trained:
+    """A student of one method from one seed; ``delta`` is DOT's."""
+    taught = examples("train")  # before the seed is set: the teacher draws numbers too
     torch.manual_seed(seed)
     net = network(32)
-    delta = 0.075 if method == "KD+DOT" else 0.0  # without it DOT is SGD with momentum
-    optimizer = DOT(
-        net.parameters(), lr=0.02, momentum=0.9, delta=delta, weight_decay=5e-4
-    )
+    split = delta if method == "KD+DOT" else 0.0  # without it DOT is SGD with momentum
+    optimizer = DOT(net.parameters(), lr=0.02, momentum=0.9, delta=split)
     recorder, checkpoints = Recorder(net), [weights(net)]
     tested: dict[str, list[float]] = {"ce": [], "kd": []}
     of_task, of_distill = METHODS[method]
     for epoch in range(EPOCHS):
-        for number, batch in enumerate(seen := batches()):
+        for number, batch in enumerate(batches(*taught)):
             losses = objective(net, batch)
             task, distill = losses["ce"].mean(), losses["kd"].mean()
             if number % RECORD_EVERY == 0:
-                recorder.add(epoch * len(seen) + number, task, distill)
+                recorder.add(epoch * len(taught[0]) // BATCH + number, task, distill)
             optimizer.backward(task=of_task * task, distill=of_distill * distill)
             optimizer.step()
         checkpoints.append(weights(net))
         with torch.no_grad():
-            losses = objective(net, images("test"))
+            losses = objective(net, examples("test"))
         for term, kept in tested.items():
             kept.append(float(losses[term].mean()))
     return Trained(net, checkpoints, (tested["ce"], tested["kd"]), recorder.conflict())

@@ -18,7 +18,7 @@ def objective(net, batch):
 
 
 student = small.trained("KD+SGD").net
-problem = ls.Problem(student, objective, small.batches())
+problem = ls.Problem(student, objective, small.batches(*small.examples("train")))
 conflict = ls.conflict.measure(problem, terms=("ce", "kd", "total"))
 
 ls.plot.cosines(conflict)

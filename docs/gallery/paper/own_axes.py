@@ -21,5 +21,7 @@ ls.plot.curves(small.lines(), term="ce", ax=axes["curves"])
 ls.plot.tradeoff(losses, ax=axes["losses"])
 ls.plot.contour(small.planes()["KD+SGD"], term="ce", ax=axes["plane"])
 ls.plot.layers(conflicts, ax=axes["layers"])
+for name in ("losses", "layers"):  # the methods look the same in every figure
+    axes[name].get_legend().remove()
 for letter, ax in zip("abcd", axes.values(), strict=True):
     ax.set_title(letter, loc="left", fontweight="bold")
