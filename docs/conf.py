@@ -31,11 +31,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"small\.py$",
-    "subsection_order": [
-        f"gallery/{section}"
-        for section in ("surfaces", "training", "conflict", "flatness", "curvature", "paper", "pages")
-    ],
-    "within_subsection_order": "FileNameSortKey",
+    "subsection_order": "order.of_section",
+    "within_subsection_order": "order.of_example",
     "image_scrapers": "scraper.shown",
     "capture_repr": (),
     "notebook_extensions": set(),

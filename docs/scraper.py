@@ -24,7 +24,7 @@ _FRAME = """
 .. raw:: html
 
    <p><a href="../../pages/{name}.html">Open the page alone</a></p>
-   <iframe class="page" src="../../pages/{name}.html" title="{name}" loading="lazy"></iframe>
+   <div class="page"><iframe src="../../pages/{name}.html" title="The page of {name}" loading="lazy"></iframe></div>
 
 """
 

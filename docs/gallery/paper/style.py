@@ -2,9 +2,10 @@
 As wide as a column
 ===================
 
-Within ``ls.plot.style("paper")`` figures are as wide as one column of a page, or two,
-with letters of 7 to 8 points; ``caption`` gives the sentence for the text under it, and
-``save`` writes PDF, SVG and PNG, the same bytes for the same figure.
+Within ``ls.plot.style("paper")`` figures are as wide as one column of a page, or as
+two, with letters of 7 to 8 points. ``caption`` gives the sentence for the text under
+it: what is shown, of how many examples, seeds and directions. The same results give the
+same bytes, as PDF, SVG and PNG, by ``ls.plot.save(figure, "curves")``.
 """
 
 import landscape as ls

@@ -14,11 +14,9 @@ import small
 problem = small.problem("KD+SGD")
 checkpoints = small.trained("KD+SGD").checkpoints
 directions = ls.directions.trajectory(problem.model, checkpoints)
-low, high = (
-    directions.points["trajectory"].min(0) - 1,
-    directions.points["trajectory"].max(0) + 1,
-)
-grid = ls.Grid2D(x=(low[0], high[0], 25), y=(low[1], high[1], 25))
+path = directions.points["trajectory"]
+(left, bottom), (right, top) = path.min(0) - 1, path.max(0) + 1
+grid = ls.Grid2D(x=(left, right, 25), y=(bottom, top, 25))
 plane = ls.evaluate(problem, directions, grid)
 
 ls.plot.trajectory(plane, term="ce", epochs=range(len(checkpoints)))
