@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from links import SiteLinks
 from scraper import PAGES
 
 PAGES.mkdir(parents=True, exist_ok=True)
+logging.getLogger("landscape").setLevel(logging.WARNING)  # which a part of the theme turns on
 
 project = "dot-landscape"
 extensions = ["myst_parser", "sphinx_gallery.gen_gallery"]

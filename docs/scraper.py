@@ -24,7 +24,7 @@ _FRAME = """
 .. raw:: html
 
    <p><a href="../../pages/{name}.html">Open the page alone</a></p>
-   <div class="page"><iframe src="../../pages/{name}.html" title="The page of {name}" loading="lazy"></iframe></div>
+   <div class="shown-page"><iframe src="../../pages/{name}.html" title="The page of {name}" loading="lazy"></iframe></div>
 
 """
 
