@@ -24,7 +24,9 @@ _FRAME = """
 .. raw:: html
 
    <p><a href="../../pages/{name}.html">Open the page alone</a></p>
-   <div class="shown-page"><iframe src="../../pages/{name}.html" title="The page of {name}" loading="lazy"></iframe></div>
+   <div class="shown-page">
+   <iframe src="../../pages/{name}.html" title="The page of {name}" loading="lazy"></iframe>
+   </div>
 
 """
 

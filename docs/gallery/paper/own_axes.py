@@ -23,5 +23,6 @@ ls.plot.contour(small.planes()["KD+SGD"], term="ce", ax=axes["plane"])
 ls.plot.layers(conflicts, ax=axes["layers"])
 for name in ("losses", "layers"):  # the methods look the same in every figure
     axes[name].get_legend().remove()
+axes["curves"].set_ylim(top=300)  # room for the one that stays
 for letter, ax in zip("abcd", axes.values(), strict=True):
     ax.set_title(letter, loc="left", fontweight="bold")
