@@ -10,14 +10,14 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "gallery")]  # for scraper and small
 
-from links import SiteLinks
 from scraper import PAGES
+from wording import SiteLinks, as_docstring
 
 PAGES.mkdir(parents=True, exist_ok=True)
 logging.getLogger("landscape").setLevel(logging.WARNING)  # which a part of the theme turns on
 
 project = "dot-landscape"
-extensions = ["myst_parser", "sphinx_gallery.gen_gallery"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["gallery", "auto_gallery/site"]
 html_theme = "furo"
 html_title = project
@@ -27,6 +27,11 @@ html_extra_path = [str(PAGES.parent)]
 html_copy_source = False
 html_show_copyright = False
 myst_heading_anchors = 4
+default_role = "py:obj"  # of names in docstrings
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # what each argument is stands in the text
+napoleon_use_ivar = True
+toc_object_entries_show_parents = "hide"
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
@@ -51,3 +56,4 @@ sphinx_gallery_conf = {
 def setup(app: Any) -> None:
     """Sphinx calls it."""
     app.add_transform(SiteLinks)
+    app.connect("autodoc-process-docstring", as_docstring)

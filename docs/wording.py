@@ -1,14 +1,13 @@
-"""Links of the pages that are right on GitHub, made right on the site."""
+"""What pages and docstrings say in their own way, said in the way of the site."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from sphinx.addnodes import download_reference, pending_xref
 from sphinx.transforms import SphinxTransform
-
-HERE = Path(__file__).parent
 
 
 class SiteLinks(SphinxTransform):
@@ -21,6 +20,7 @@ class SiteLinks(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         """Sphinx calls it for each page."""
+        here = (Path(self.env.srcdir) / self.env.docname).parent
         for node in list(self.document.findall(download_reference)):
             script = Path(node["reftarget"])
             if script.parts[0] == "gallery" and script.name != "small.py":
@@ -32,5 +32,14 @@ class SiteLinks(SphinxTransform):
                 node.replace_self(to)
         for node in list(self.document.findall(pending_xref)):
             target = Path(node["reftarget"])  # of a page outside of this folder, its whole path
-            if node["reftype"] == "myst" and (target.is_absolute() or (HERE / target).is_dir()):
+            if node["reftype"] == "myst" and (target.is_absolute() or (here / target).is_dir()):
                 node.replace_self(node.children)
+
+
+def as_docstring(app: Any, what: str, name: str, of: object, options: Any, lines: list[str]) -> None:
+    """A module says nothing before its names; ``|a|`` is the length of a, not a place for Sphinx to fill in."""
+    if what == "module":
+        lines.clear()
+    for i, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        lines[i] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
