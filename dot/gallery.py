@@ -1,31 +1,26 @@
-"""The figures and the report of a study, drawn from its run folders; nothing is computed that is not in their files."""
+"""The figures of runs and what each means, and their report; nothing is computed that is not in their files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
-from plotly.graph_objects import Figure as Page
 
 import landscape as ls
 from dot.config import METHODS
+from dot.findings import Findings, Groups
 from dot.runs import Run
-from landscape import report, store
+from landscape import report
+from landscape.files import write_whole
 from landscape.progress import bar
-from landscape.report import Section, Table
+from landscape.report import Link
 from landscape.sharpness import Verdict
 
 _LOSSES = {"ce": "task loss", "kd": "distillation loss"}
-_CAPTION = (
-    "Mean ± standard deviation over seeds (n). Losses and accuracy on the test images; gradient cosine averaged over "
-    "training, on training batches (augmented, in train mode, on the way of each method) and on a fixed held-out batch "
-    "(in eval mode)."
-)
-Group = Mapping[str, Sequence[Run]]
-"""Measured runs of each method, by its name in figures, in the order of their seeds."""
 
 
 def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -57,12 +52,6 @@ def _refuse_mixed(group: Sequence[Run]) -> None:
             )
 
 
-def _one_seed(groups: Group) -> tuple[int, dict[str, Run]]:
-    """The smallest seed that all methods have, and its run of each."""
-    seed = min(set.intersection(*({run.config.seed for run in runs} for runs in groups.values())))
-    return seed, {name: next(run for run in runs if run.config.seed == seed) for name, runs in groups.items()}
-
-
 @dataclass(frozen=True)
 class Picture:
     """A figure still to be drawn: the name of its file, its title, what it means, and how to draw it."""
@@ -70,51 +59,31 @@ class Picture:
     name: str
     title: str
     meaning: str
-    draw: Callable[[], Figure | Page]
+    draw: Callable[[], Figure]
 
 
-def pictures(groups: Group, verdict: Verdict | None = None) -> list[Picture]:
-    """Every figure of a study, in the order of the report; those on flatness where there is a verdict."""
-    lines = {name: [store.load_surface(run.path / "lines.h5") for run in runs] for name, runs in groups.items()}
-    seed, shown = _one_seed(groups)
-    planes = {name: store.load_surface(run.path / "surface.h5") for name, run in shown.items()}
-    conflicts = {name: [store.load_conflict(run.conflict) for run in runs] for name, runs in groups.items()}
-    heldout = {name: [conflict.groups["heldout"] for conflict in found] for name, found in conflicts.items()}
+class Page(Protocol):
+    """An interactive page, of `landscape.explore`."""
+
+    def to_html(self) -> str:
+        """The page as text."""
+
+
+def pictures(findings: Findings) -> list[Picture]:
+    """Every figure that the runs have the files for, in the order of the report."""
     return [
-        *(_curves(lines, term, name) for term, name in _LOSSES.items()),
-        *(_flatness(verdict) if verdict is not None else ()),
-        *(_contours(planes, term, name, seed) for term, name in _LOSSES.items()),
-        Picture(
-            "explore",
-            "The task loss in a random plane, in 3-D",
-            "The same plane, on one height and colour scale; drag to rotate it, point at it to read a value. One "
-            f"student (seed {seed}) of each method.",
-            lambda: ls.explore(planes, term="ce"),
-        ),
-        Picture(
-            "tradeoff",
-            "Task loss against distillation loss over training",
-            "Each line follows both losses on the test images from epoch to epoch, from the hollow marker to the "
-            "filled one; crosses are where the learning rate drops. Lower and further left is better in both; a method "
-            "that lowers one loss at the cost of the other moves up or to the right.",
-            lambda: tradeoff(groups),
-        ),
-        Picture(
-            "cosine",
-            "Do the two gradients agree?",
-            "The cosine between the gradients of the task loss and of the distillation loss on a fixed held-out "
-            "batch, once an epoch: at 1 they pull the same way, below 0 they conflict. It is that of one batch, not "
-            "of the whole data set.",
-            lambda: ls.plot.cosine(heldout),
-        ),
-        Picture(
-            "layers",
-            "Where in the network they disagree",
-            "The same cosine for the weights of each layer, averaged over training. A layer to the left is one in "
-            "which the two losses pull apart.",
-            lambda: ls.plot.layers(heldout),
-        ),
+        *(_curves(findings, term) for term in _known(findings.lines)),
+        *(_flatness(findings.verdict) if findings.verdict is not None else ()),
+        *(_contours(findings, term) for term in _known({name: [one] for name, one in findings.planes.items()})),
+        *_tradeoff(findings.groups),
+        *(_gradients(findings.heldout) if findings.heldout else ()),
     ]
+
+
+def _known(surfaces: Mapping[str, Sequence[ls.Surface]]) -> list[str]:
+    """The losses that all surfaces have, if there are any."""
+    every = [surface for group in surfaces.values() for surface in group]
+    return [term for term in _LOSSES if every and all(term in surface.terms for surface in every)]
 
 
 def _flatness(verdict: Verdict) -> list[Picture]:
@@ -138,39 +107,66 @@ def _flatness(verdict: Verdict) -> list[Picture]:
     ]
 
 
-def _curves(lines: Mapping[str, Sequence[ls.Surface]], term: str, name: str) -> Picture:
+def _curves(findings: Findings, term: str) -> Picture:
+    name = _LOSSES[term]
     return Picture(
         f"curves-{term}",
         f"The {name} along random directions",
         f"How fast the {name} on the training images rises when the trained weights move along filter-normalised "
         "random directions; a flatter curve is a flatter minimum. The band shows how far directions and seeds differ, "
         "which a single curve would hide.",
-        lambda: ls.plot.curves(lines, term=term),
+        lambda: ls.plot.curves(findings.lines, term=term),
     )
 
 
-def _contours(planes: Mapping[str, ls.Surface], term: str, name: str, seed: int) -> Picture:
+def _contours(findings: Findings, term: str) -> Picture:
+    name = _LOSSES[term]
     return Picture(
         f"contours-{term}",
         f"The {name} in a random plane",
-        f"The {name} on the training images in the plane of two random directions, one student (seed {seed}) of each "
-        "method, all on one colour scale. A single plane is an illustration: the numbers in the table rest on many "
-        "directions and all seeds.",
-        lambda: ls.plot.contour(planes, term=term),
+        f"The {name} on the training images in the plane of two random directions, one student (seed {findings.seed}) "
+        "of each method, all on one colour scale. A single plane is an illustration: the numbers in the table rest on "
+        "many directions and all seeds.",
+        lambda: ls.plot.contour(findings.planes, term=term),
     )
 
 
-def tradeoff(groups: Group) -> Figure:
-    """Both losses on the test images over training, with marks where the learning rate drops.
+def _tradeoff(groups: Groups) -> list[Picture]:
+    if not all(run.metrics for group in groups.values() for run in group):
+        return []
+    return [
+        Picture(
+            "tradeoff",
+            "Task loss against distillation loss over training",
+            "Each line follows both losses on the test images from epoch to epoch, from the hollow marker to the "
+            "filled one. Lower and further left is better in both; a method that lowers one loss at the cost of the "
+            "other moves up or to the right.",
+            lambda: ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)")),
+        )
+    ]
 
-    Raises:
-        ValueError: A run has no distillation loss, being a teacher.
-    """
-    drops = {name: runs[0].config.train.milestones for name, runs in groups.items()}
-    return ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)"), marks=drops)
+
+def _gradients(heldout: Mapping[str, Sequence[ls.Conflict]]) -> list[Picture]:
+    return [
+        Picture(
+            "cosine",
+            "Do the two gradients agree?",
+            "The cosine between the gradients of the task loss and of the distillation loss on a fixed held-out "
+            "batch, once an epoch: at 1 they pull the same way, below 0 they conflict. It is that of one batch, not "
+            "of the whole data set.",
+            lambda: ls.plot.cosine(heldout),
+        ),
+        Picture(
+            "layers",
+            "Where in the network they disagree",
+            "The same cosine for the weights of each layer, averaged over training. A layer to the left is one in "
+            "which the two losses pull apart.",
+            lambda: ls.plot.layers(heldout),
+        ),
+    ]
 
 
-def paths(groups: Group) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+def paths(groups: Groups) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Task and distillation loss on the test images after each epoch, for each method and seed.
 
     Raises:
@@ -186,49 +182,46 @@ def _losses(run: Run, term: str) -> np.ndarray:
     return np.array([numbers[term] for numbers in found], np.float64)
 
 
-def draw(
-    title: str,
-    summary: str,
-    groups: Group,
-    table: Sequence[Sequence[str]],
-    verdict: Verdict | None,
-    details: Mapping[str, str],
-    page: Path,
-    folder: Path | None = None,
-) -> None:
-    """Write the report: one page with the table, every figure with what it means, and how to repeat it.
+def draw(findings: Findings, folder: Path | None = None) -> list[report.Picture]:
+    """Draw every figure, for the report.
 
     Args:
-        title: Heading of the page.
-        summary: Its first paragraphs.
-        groups: Measured runs.
-        table: Their numbers, as `dot.outcome.table` gives them.
-        verdict: On their flatness; None where it was not measured.
-        details: Text to unfold, by heading.
-        page: The report.
-        folder: Where given, each figure is written there too: PDF and PNG, and a page for the one in 3-D.
+        findings: What the runs hold.
+        folder: Where given, each figure is written there too, as PDF, SVG and PNG.
 
     Raises:
         OSError: A file cannot be written.
     """
-    sections = []
-    todo = pictures(groups, verdict)
-    with bar(len(todo) + 1, "figures and report", "figure") as progress:
+    drawn = []
+    todo = pictures(findings)
+    with bar(len(todo), "figures", "figure") as progress:
         for picture in todo:
             figure = picture.draw()
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                _write_figure(figure, folder / picture.name)
-            sections.append(Section(picture.title, picture.meaning, figure))
+                ls.plot.save(figure, folder / picture.name)
+            drawn.append(report.Picture(picture.name, picture.title, picture.meaning, figure))
             progress.update()
-        heading, *rows = table
-        if verdict is not None:
-            details = {"Flatness, in words": str(verdict), **details}
-        report.write(page, report.page(title, summary, Table(_CAPTION, heading, rows), sections, details))
+    return drawn
 
 
-def _write_figure(figure: Figure | Page, stem: Path) -> None:
-    if isinstance(figure, Figure):
-        ls.plot.save(figure, stem)
-    else:
-        report.write(stem.with_suffix(".html"), figure.to_html())
+def write_pages(findings: Findings, folder: Path) -> list[Link]:
+    """Write the interactive pages that the runs have the files for.
+
+    Returns:
+        Links to them from the folder above.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    pages: dict[str, tuple[str, Callable[[], Page]]] = {}
+    if findings.planes:
+        pages["explore"] = (
+            f"Surfaces of one student of each method (seed {findings.seed})",
+            lambda: ls.explore(findings.planes, term="ce"),
+        )
+    report.make_folder(folder)
+    links = []
+    for name, (text, make) in pages.items():
+        write_whole(folder / f"{name}.html", make().to_html().encode())
+        links.append(Link(text, f"{folder.name}/{name}.html"))
+    return links

@@ -30,7 +30,7 @@ def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
         seeds = [run.config.seed for run in group]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"each run must be given once. Got seeds {seeds} of one setting.")
-    settings = {key: _flat(asdict(group[0].config)) for key, group in groups.items()}
+    settings = {key: flat(asdict(group[0].config)) for key, group in groups.items()}
     return paired({_name(key, settings): group for key, group in groups.items()})
 
 
@@ -57,8 +57,9 @@ def _name(key: str, settings: Mapping[str, Mapping[str, object]]) -> str:
     return " ".join([METHODS[str(own["method"])], *(part for part in told if not part.startswith("seed="))])
 
 
-def _flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """A table of tables as one, such as ``{"train.lr": 0.05}``."""
     found: dict[str, object] = {}
     for key, value in table.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found

@@ -31,7 +31,7 @@ class Student:
         method: Key of `METHODS`.
         seed: Of its training.
         run: Name of its run folder.
-        numbers: By the keys of `COLUMNS`; NaN where undefined.
+        numbers: By the keys of `COLUMNS`; NaN where undefined, and without those that were not measured.
     """
 
     method: str
@@ -134,6 +134,8 @@ def _paper_row(paper: Paper, methods: Sequence[str]) -> list[str]:
 
 
 def _cell(group: Sequence[Student], key: str) -> str:
+    if any(key not in student.numbers for student in group):
+        return "not measured"
     values = [student.numbers[key] for student in group]
     if any(math.isnan(value) for value in values):
         return "undefined"

@@ -5,7 +5,6 @@ Every part is kept as it is finished and never done twice, so that an interrupte
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import replace
@@ -15,17 +14,18 @@ import numpy as np
 import torch
 
 import landscape as ls
-from dot import flatness, gallery, outcome, runs
+from dot import flatness, gallery, outcome, reporting, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
+from dot.findings import Findings, gather
 from dot.flatness import Asked
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from dot.world import ALONE, World
-from landscape import parallel, store
+from landscape import parallel, report, store
 from landscape.files import write_whole
 from landscape.isolation import thread_count
 from landscape.parts import Part
-from landscape.provenance import command_line, machine, now, versions
+from landscape.provenance import command_line, machine, versions
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ def reproduce(
             measure(run, config.measure, device, name, world)
         students.append(run)
     _log(steps, steps, "figures and report")
-    verdict = flatness.verdict(gallery.by_method(students), asked(config.measure)) if world.first else None
+    findings = gather(gallery.by_method(students)) if world.first else None
+    verdict = None if findings is None else findings.verdict
     found = Outcome(
         config_sha256=digest(config),
         command=command_line(),
@@ -87,22 +88,9 @@ def reproduce(
         flatness=() if verdict is None else tuple(map(tuple, flatness.brief(verdict))),
         verdict=() if verdict is None else (*verdict.sentences(), *verdict.notes),
     )
-    if not world.first:
+    if findings is None:
         return found
-    gallery.draw(
-        f"Study {config.name}: what distillation and DOT do to a student",
-        summary(config, found),
-        gallery.by_method(students),
-        outcome.table(found.students, config.paper),
-        verdict,
-        {
-            "How to repeat it": f"{found.command}\n\nmade {now()} on {found.machine}",
-            "Configuration (TOML)": to_toml(config),
-            "Versions": json.dumps(found.versions, indent=2),
-        },
-        page=folder / found.report,
-        folder=folder / "figures",
-    )
+    _report(config, findings, found, folder)
     found = replace(found, seconds=round(time.perf_counter() - started, 1))
     write_whole(folder / "study.json", found.to_json().encode())
     return found
@@ -178,22 +166,22 @@ def _surface(
 
 
 def numbers(run: Run) -> Student:
-    """The numbers of a trained and measured student, from its files."""
-    conflict = store.load_conflict(run.conflict)
-    test = run.metrics[-1]["test"]
-    return Student(
-        method=run.config.method,
-        seed=run.config.seed,
-        run=run.path.name,
-        numbers={
+    """The numbers of a trained student, from its files; those that were not measured are not among them."""
+    found: dict[str, float] = {}
+    if run.metrics:
+        test = run.metrics[-1]["test"]
+        found |= {
             "accuracy": 100 * test["accuracy"],
             "accuracy_best": 100 * max(record["test"]["accuracy"] for record in run.metrics),
             "ce": test["ce"],
             "kd": test["kd"],
-            "cosine": _mean_known(conflict.cosine),
-            "cosine_heldout": _mean_known(conflict.groups["heldout"].cosine),
-        },
-    )
+        }
+    if run.conflict.exists():
+        conflict = store.load_conflict(run.conflict)
+        found["cosine"] = _mean_known(conflict.cosine)
+        if "heldout" in conflict.groups:
+            found["cosine_heldout"] = _mean_known(conflict.groups["heldout"].cosine)
+    return Student(run.config.method, run.config.seed, run.path.name, found)
 
 
 def _mean_known(values: np.ndarray) -> float:
@@ -206,19 +194,14 @@ def _teacher_numbers(run: Run) -> Student:
     return Student(run.config.method, run.config.seed, run.path.name, test | {"accuracy": 100 * test["accuracy"]})
 
 
-def summary(config: StudyConfig, found: Outcome) -> str:
-    """What was done, in paragraphs of text."""
-    methods = ", ".join(METHODS[method] for method in config.methods)
-    use = config.measure
-    images = f"{use.images:,} drawn" if use.images else "all"
-    return (f"{config.note}\n\n" if config.note else "") + (
-        f"A {config.teacher.model} teacher ({found.teacher.numbers['accuracy']:.2f} % on the test images) and "
-        f"{config.student.model} students trained with {methods}, on {config.data}, {len(config.seeds)} seeds each. "
-        "For a seed, methods share the initial weights, the order of the data and the schedule.\n\n"
-        f"Surfaces: {use.plane_points} x {use.plane_points} cells, and {use.directions} lines of {use.line_points} "
-        f"points a student, over {images} training images in eval mode. A few seeds of a small network show how the "
-        "methods behave here; they do not rank them in general."
-    )
+def _report(config: StudyConfig, findings: Findings, found: Outcome, folder: Path) -> None:
+    """Write the figures, the interactive pages and the report."""
+    figures = folder / "figures"
+    pictures = gallery.draw(findings, figures)
+    title = f"Study {config.name}: what distillation and DOT do to a student"
+    pages = gallery.write_pages(findings, figures)
+    page = reporting.compose(title, findings, found.students, pictures, found.command, study=config, pages=pages)
+    report.write(folder / found.report, page)
 
 
 def _log(step: int, steps: int, what: str) -> None:

@@ -1,0 +1,170 @@
+"""What was not measured, and the command that would: from what the files of the runs hold and do not hold."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import landscape as ls
+from dot import findings as files
+from dot.findings import Findings
+from dot.runs import Run
+from landscape.report import Point, Points
+from landscape.results import NOT_FINITE, PENDING
+
+_FEW = 3
+"""Seeds below which a spread over them says next to nothing."""
+
+
+def not_measured(findings: Findings) -> Points:
+    """One point for each thing that a reader might take for measured."""
+    return Points(
+        [
+            *_seeds(findings),
+            *_files(findings),
+            *_surfaces(findings),
+            *_flatness(findings),
+            *_gradients(findings),
+            Point(
+                "Other settings: one data set, one pair of networks, one recipe. No method was tuned for itself, so "
+                "this does not rank them in general."
+            ),
+        ]
+    )
+
+
+def _seeds(findings: Findings) -> list[Point]:
+    few = {name: len(group) for name, group in findings.groups.items() if len(group) < _FEW}
+    alone = {len(group) for group in findings.groups.values()} == {1}
+    points = []
+    if few:
+        had = "one seed" if alone else ", ".join(f"{name}: {n}" for name, n in few.items())
+        points.append(Point(f"Enough seeds: fewer than {_FEW} ({had}) say little of how seeds differ."))
+    seeds = {tuple(run.config.seed for run in group) for group in findings.groups.values()}
+    if len(seeds) > 1:
+        points.append(Point("The same seeds of each method: only those that two methods share are compared."))
+    if len(findings.groups) < 2:
+        points.append(Point("Another method: there is nothing to compare with."))
+    return points
+
+
+def _files(findings: Findings) -> list[Point]:
+    kinds: tuple[tuple[str, Callable[[Run], Path], str], ...] = (
+        ("The plane around the minimum", files.plane_of, "dot-landscape surface {run}"),
+        ("Lines through the minimum", files.lines_of, "dot-landscape surface {run} --lines 20 --x -1 1 41"),
+        (
+            "The conflict of the two gradients while training",
+            lambda run: run.conflict,
+            "dot-landscape train RECIPE --set record.every=50 --method {method} --seed {seed} -o {folder}",
+        ),
+        (
+            "Losses and accuracy in each epoch",
+            lambda run: run.path / "metrics.jsonl",
+            "dot-landscape train RECIPE --method {method} --seed {seed} -o {folder}",
+        ),
+    )
+    points = []
+    for what, where, command in kinds:
+        without = [run for run in findings.runs if not where(run).exists()]
+        if without:
+            name = where(without[0]).name
+            which = "any run" if len(without) == len(findings.runs) else ", ".join(run.path.name for run in without)
+            points.append(Point(f"{what} of {which}: there is no {name}.", _each(command, without)))
+    return points
+
+
+def _each(command: str, runs: Sequence[Run]) -> str:
+    return "\n".join(
+        command.format(
+            run=shlex.quote(str(run.path)),
+            folder=shlex.quote(str(run.path.parent)),
+            method=run.config.method,
+            seed=run.config.seed,
+        )
+        for run in runs
+    )
+
+
+def _surfaces(findings: Findings) -> list[Point]:
+    planes, lines = list(findings.planes.values()), [one for seeds in findings.lines.values() for one in seeds]
+    every = [*planes, *lines]
+    points = []
+    if findings.planes:
+        points.append(
+            Point(
+                "More than one plane: each student has one, of two random directions, and the figures show that of "
+                f"seed {findings.seed}. What rests on many directions are the curves and the measures of flatness."
+            )
+        )
+    if every and all(one.attrs.get("split") == "train" for one in every):
+        run = shlex.quote(str(findings.runs[0].path))
+        points.append(
+            Point(
+                "Surfaces of the test images: all of these are of training images.",
+                f"dot-landscape surface {run} --split test -o surface-test.h5",
+            )
+        )
+    return points + [
+        Point(f"Cells of {kind}: {n} {said}.")
+        for kind, of in (("planes", planes), ("lines", lines))
+        for n, said in _cells(of)
+        if n
+    ]
+
+
+def _cells(surfaces: Sequence[ls.Surface]) -> list[tuple[int, str]]:
+    """How many are pending and not finite."""
+    return [
+        (sum(int((one.status == status).sum()) for one in surfaces), said)
+        for status, said in (
+            (PENDING, "are pending; the command that measured them goes on"),
+            (NOT_FINITE, "have a loss that is not finite"),
+        )
+    ]
+
+
+def _flatness(findings: Findings) -> list[Point]:
+    runs = " ".join(shlex.quote(str(run.path)) for run in findings.runs)
+    if not findings.flat:
+        return [Point("Flatness, alike on all runs.", f"dot-landscape sharpness {runs}")]
+    had = set.intersection(*(set(one.keys()) for group in findings.flat.values() for one in group))
+    lacking = [key for key in ls.sharpness.names() if key not in had]
+    why = {key: text for group in findings.flat.values() for one in group for key, text in one.left_out.items()}
+    points = [
+        Point("Flatness of the distillation loss, and on the test images.", f"dot-landscape sharpness {runs} --term kd")
+    ]
+    if lacking:
+        told = ", ".join(f"{key} ({why[key]})" if key in why else key for key in lacking)
+        points.append(
+            Point(
+                f"Some measures of flatness: {told}.",
+                "" if why.keys() >= set(lacking) else f"dot-landscape sharpness {runs}",
+            )
+        )
+    return points
+
+
+def _gradients(findings: Findings) -> list[Point]:
+    if not findings.conflicts:
+        return []
+    points = []
+    if all(one.whole is None for seeds in findings.conflicts.values() for one in seeds):
+        run = shlex.quote(str(findings.runs[0].path))
+        points.append(
+            Point(
+                "The cosine of the gradients over all the images: what was recorded is of single batches, whose noise "
+                "biases it.",
+                f"dot-landscape conflict {run}",
+            )
+        )
+    if findings.heldout:
+        points.append(
+            Point(
+                "Held-out gradients of more than one batch: the cosine is that of one fixed batch of "
+                f"{findings.runs[0].config.record.heldout} test images."
+            )
+        )
+    if all(not len(one.step) for seeds in findings.conflicts.values() for one in seeds):
+        points.append(Point("The cosine on training batches: nothing was recorded while training (record.every is 0)."))
+    return points
