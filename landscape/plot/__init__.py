@@ -27,6 +27,7 @@ from landscape.plot.verdicts import verdicts
 
 __all__ = [
     "Effect",
+    "alt_text",
     "caption",
     "connectivity",
     "contour",
