@@ -132,7 +132,10 @@ def _flatness(findings: Findings) -> list[Point]:
     lacking = [key for key in ls.sharpness.names() if key not in had]
     why = {key: text for group in findings.flat.values() for one in group for key, text in one.left_out.items()}
     points = [
-        Point("Flatness of the distillation loss, and on the test images.", f"dot-landscape sharpness {runs} --term kd")
+        Point(
+            "Flatness of the distillation loss, and on the test images.",
+            f"dot-landscape sharpness --term kd {runs}\ndot-landscape sharpness --split test {runs}",
+        )
     ]
     if lacking:
         told = ", ".join(f"{key} ({why[key]})" if key in why else key for key in lacking)
