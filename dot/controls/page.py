@@ -54,7 +54,7 @@ def compose(found: Results, pictures: list[Picture]) -> Report:
         "Which part of a method makes the difference? A method and its controls, each of which changes one thing: in "
         "accuracy, in both losses, in curvature and in whether the gradients of task loss and distillation loss agree."
     )
-    made = [f"made {found.made['created_at']} on {found.made['machine']} by", Code(found.made["command"])]
+    made: list[Part] = [f"Made {found.made['created_at']} on {found.made['machine']} by:", Code(found.made["command"])]
     return Report(
         f"Study {found.name}: a method and its controls",
         [question, *note],
@@ -178,8 +178,8 @@ _MEANING = (
     "equality: its interval says how large a difference may be."
 )
 _READ = (
-    "A difference is said where the paired t test over seeds finds one at level 0.05, corrected (Holm) for all arms of a "
-    "measure, not for how many measures there are. Where it cannot tell, that does not show that there is none."
+    "A difference is said where the paired t test over seeds finds one at level 0.05, corrected (Holm) for all arms "
+    "of a measure, not for how many measures there are. Where it cannot tell, that does not show that there is none."
 )
 _DIFFERENCES = (
     "Differences from {baseline} within each seed: their mean and its 95 % interval (Student's t); a star where a "
