@@ -73,9 +73,9 @@ def run(options: Options) -> Reply:
     log.info("%s", planned)
     running.run(plan, folder, device, options.workers, options.teacher)
     found = results.gather(plan, folder, device)
-    page.draw(found, folder)
     as_json = found.to_json()
     write_whole(folder / "controls.json", as_json.encode())
+    page.draw(found, folder)
     tables = [as_text(results.means(found)), *(as_text(results.differences(found, b)) for b in found.baselines)]
     note = f"{found.note}\n\n" if found.note else ""
     text = note + "\n\n".join(tables) + f"\n\n{_READ}\n\nreport: {folder / 'controls.html'}"

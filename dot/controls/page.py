@@ -14,7 +14,7 @@ from dot.controls.results import SHOWN, Results, differences, means
 from landscape import report
 from landscape.plot import Effect
 from landscape.provenance import versions
-from landscape.report import Code, Folded, Part, Picture, Point, Points, Report, Section, Table
+from landscape.report import Code, Folded, Link, Part, Picture, Point, Points, Report, Section, Table
 
 _FEW = 3
 _COLUMNS = 6
@@ -33,7 +33,7 @@ def figure(found: Results, baseline: str) -> Figure:
 
 
 def draw(found: Results, folder: Path) -> None:
-    """Write ``controls.html`` and ``figures/against-<baseline>``.
+    """Write ``controls.html``, beside ``controls.json``, and ``figures/against-<baseline>``.
 
     Raises:
         OSError: A file cannot be written.
@@ -74,8 +74,9 @@ def _found(found: Results) -> Points:
     """Against each baseline, which arms differ in which measure, and in which it cannot tell."""
     return Points(
         [
-            Point(" ".join(_of_measure(found, baseline, measure) for measure in SHOWN), head=f"Against {baseline}:")
+            Point(_of_measure(found, baseline, measure), head=f"{MEASURES[measure].short} against {baseline}:")
             for baseline in found.baselines
+            for measure in SHOWN
         ]
     )
 
@@ -87,7 +88,7 @@ def _of_measure(found: Results, baseline: str, measure: str) -> str:
     said = [f"{verdict} in {', '.join(arms[verdict])}" for verdict in ("higher", "lower") if verdict in arms]
     left = [arm for verdict in ("no difference found", "too few pairs") for arm in arms.get(verdict, ())]
     said += [f"it cannot tell {'the others' if said and len(left) > 1 else ', '.join(left)}"] if left else []
-    return f"{MEASURES[measure].short}: {'; '.join(said)}."
+    return f"{'; '.join(said)}."
 
 
 def _setting(found: Results) -> list[Part]:
@@ -121,10 +122,7 @@ def _numbers(found: Results) -> list[Part]:
         _table(caption, means(found)),
         *(_table(_DIFFERENCES.format(baseline=b), differences(found, b)) for b in found.baselines),
         Folded("Every other measure", more),
-        Folded(
-            "Every comparison: difference [95 % interval], p after Holm, effect size d, pairs",
-            [Code(_every_comparison(found))],
-        ),
+        Link("Every comparison, with p after Holm and effect size: controls.json.", "controls.json"),
     ]
 
 
@@ -159,16 +157,6 @@ def _environment(found: Results) -> Table:
     rows = [[name, str(made.get(name, "")), here.get(name, "")] for name in dict.fromkeys([*made, *here])]
     return Table(
         "Programs and machines.", ["", "comparison", "this report"], [*rows, ["machine", found.made["machine"], ""]]
-    )
-
-
-def _every_comparison(found: Results) -> str:
-    """A line for each baseline, measure and arm."""
-    return "\n".join(
-        f"{arm} against {baseline}, {MEASURES[measure].name}: {compared}"
-        for baseline in found.baselines
-        for measure in found.numbers
-        for arm, compared in found.comparisons(baseline, measure).items()
     )
 
 
