@@ -74,7 +74,7 @@ def pictures(findings: Findings) -> list[Picture]:
     return [
         *(_curves(findings, term) for term in _known(findings.lines)),
         *(_flatness(findings.verdict) if findings.verdict is not None else ()),
-        *(_contours(findings, term) for term in _known({name: [one] for name, one in findings.planes.items()})),
+        *_planes(findings),
         *_tradeoff(findings.groups),
         *(_gradients(findings.heldout) if findings.heldout else ()),
     ]
@@ -129,6 +129,17 @@ def _contours(findings: Findings, term: str) -> Picture:
         "many directions and all seeds.",
         lambda: ls.plot.contour(findings.planes, term=term),
     )
+
+
+def _planes(findings: Findings) -> list[Picture]:
+    terms = _known({name: [one] for name, one in findings.planes.items()})
+    relief = Picture(
+        "relief",
+        "The task loss in a random plane, in 3-D",
+        "The same planes as surfaces, all on one scale, which height and colour both show. Holes are cells without a value.",
+        lambda: ls.plot.relief(findings.planes, term="ce"),
+    )
+    return [*(_contours(findings, term) for term in terms), *([relief] if "ce" in terms else [])]
 
 
 def _tradeoff(groups: Groups) -> list[Picture]:
