@@ -136,7 +136,8 @@ def _planes(findings: Findings) -> list[Picture]:
     relief = Picture(
         "relief",
         "The task loss in a random plane, in 3-D",
-        "The same planes as surfaces, all on one scale, which height and colour both show. Holes are cells without a value.",
+        "The same planes as surfaces, all on one scale, which height and colour both show; holes are cells without a "
+        "value.",
         lambda: ls.plot.relief(findings.planes, term="ce"),
     )
     return [*(_contours(findings, term) for term in terms), *([relief] if "ce" in terms else [])]

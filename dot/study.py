@@ -200,7 +200,9 @@ def _report(config: StudyConfig, findings: Findings, found: Outcome, folder: Pat
     pictures = gallery.draw(findings, figures)
     title = f"Study {config.name}: what distillation and DOT do to a student"
     pages = gallery.write_pages(findings, figures)
-    page = reporting.compose(title, findings, found.students, pictures, found.command, study=config, pages=pages)
+    page = reporting.compose(
+        title, findings, found.students, pictures, found.command, study=config, pages=pages, folder=folder
+    )
     report.write(folder / found.report, page)
 
 

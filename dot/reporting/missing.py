@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,15 +18,20 @@ _FEW = 3
 """Seeds below which a spread over them says next to nothing."""
 
 
-def not_measured(findings: Findings) -> Points:
-    """One point for each thing that a reader might take for measured."""
+def not_measured(findings: Findings, folder: Path | None = None) -> Points:
+    """One point for each thing that a reader might take for measured.
+
+    Args:
+        findings: What the runs hold.
+        folder: Where the commands are typed; the current one by default.
+    """
     return Points(
         [
             *_seeds(findings),
-            *_files(findings),
-            *_surfaces(findings),
-            *_flatness(findings),
-            *_gradients(findings),
+            *_files(findings, folder),
+            *_surfaces(findings, folder),
+            *_flatness(findings, folder),
+            *_gradients(findings, folder),
             Point(
                 "Other settings: one data set, one pair of networks, one recipe. No method was tuned for itself, so "
                 "this does not rank them in general."
@@ -49,7 +55,7 @@ def _seeds(findings: Findings) -> list[Point]:
     return points
 
 
-def _files(findings: Findings) -> list[Point]:
+def _files(findings: Findings, folder: Path | None) -> list[Point]:
     kinds: tuple[tuple[str, Callable[[Run], Path], str], ...] = (
         ("The plane around the minimum", files.plane_of, "dot-landscape surface {run}"),
         ("Lines through the minimum", files.lines_of, "dot-landscape surface {run} --lines 20 --x -1 1 41"),
@@ -70,15 +76,15 @@ def _files(findings: Findings) -> list[Point]:
         if without:
             name = where(without[0]).name
             which = "any run" if len(without) == len(findings.runs) else ", ".join(run.path.name for run in without)
-            points.append(Point(f"{what} of {which}: there is no {name}.", _each(command, without)))
+            points.append(Point(f"{what} of {which}: there is no {name}.", _each(command, without, folder)))
     return points
 
 
-def _each(command: str, runs: Sequence[Run]) -> str:
+def _each(command: str, runs: Sequence[Run], folder: Path | None) -> str:
     return "\n".join(
         command.format(
-            run=shlex.quote(str(run.path)),
-            folder=shlex.quote(str(run.path.parent)),
+            run=_typed(run, folder),
+            folder=_typed(run, folder, parent=True),
             method=run.config.method,
             seed=run.config.seed,
         )
@@ -86,7 +92,13 @@ def _each(command: str, runs: Sequence[Run]) -> str:
     )
 
 
-def _surfaces(findings: Findings) -> list[Point]:
+def _typed(run: Run, folder: Path | None, *, parent: bool = False) -> str:
+    """The path of a run, or of the folder of runs, as it is typed."""
+    path = run.path.parent if parent else run.path
+    return shlex.quote(str(path if folder is None else os.path.relpath(path, folder)))
+
+
+def _surfaces(findings: Findings, folder: Path | None) -> list[Point]:
     planes, lines = list(findings.planes.values()), [one for seeds in findings.lines.values() for one in seeds]
     every = [*planes, *lines]
     points = []
@@ -98,7 +110,7 @@ def _surfaces(findings: Findings) -> list[Point]:
             )
         )
     if every and all(one.attrs.get("split") == "train" for one in every):
-        run = shlex.quote(str(findings.runs[0].path))
+        run = _typed(findings.runs[0], folder)
         points.append(
             Point(
                 "Surfaces of the test images: all of these are of training images.",
@@ -124,8 +136,8 @@ def _cells(surfaces: Sequence[ls.Surface]) -> list[tuple[int, str]]:
     ]
 
 
-def _flatness(findings: Findings) -> list[Point]:
-    runs = " ".join(shlex.quote(str(run.path)) for run in findings.runs)
+def _flatness(findings: Findings, folder: Path | None) -> list[Point]:
+    runs = " ".join(_typed(run, folder) for run in findings.runs)
     if not findings.flat:
         return [Point("Flatness, alike on all runs.", f"dot-landscape sharpness {runs}")]
     had = set.intersection(*(set(one.keys()) for group in findings.flat.values() for one in group))
@@ -148,12 +160,12 @@ def _flatness(findings: Findings) -> list[Point]:
     return points
 
 
-def _gradients(findings: Findings) -> list[Point]:
+def _gradients(findings: Findings, folder: Path | None) -> list[Point]:
     if not findings.conflicts:
         return []
     points = []
     if all(one.whole is None for seeds in findings.conflicts.values() for one in seeds):
-        run = shlex.quote(str(findings.runs[0].path))
+        run = _typed(findings.runs[0], folder)
         points.append(
             Point(
                 "The cosine of the gradients over all the images: what was recorded is of single batches, whose noise "

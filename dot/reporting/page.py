@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dot.config import Paper, StudyConfig, to_toml
 from dot.findings import Findings
@@ -50,6 +51,7 @@ def compose(
     study: StudyConfig | None = None,
     pages: Sequence[Link] = (),
     left_out: Sequence[Run] = (),
+    folder: Path | None = None,
 ) -> Report:
     """The report of measured runs.
 
@@ -62,6 +64,7 @@ def compose(
         study: That the runs are of; None to find it from them.
         pages: Interactive ones that lie beside the report.
         left_out: Runs that were given too, and are no students.
+        folder: Where the commands that it names are typed; the current one by default.
     """
     compared = numbers.compared(found)
     lead: list[Part] = [question(findings)]
@@ -76,7 +79,7 @@ def compose(
             Section("Setting", [setting(findings, left_out)]),
             Section("Numbers", _numbers(findings, found, compared, paper)),
             Section("Figures", [*_interactive(pages), *pictures]),
-            Section("What was not measured", [not_measured(findings)]),
+            Section("What was not measured", [not_measured(findings, folder)]),
             Section("How to repeat it", _repeat(findings, study or repeating.study_of(findings), command)),
             Section("Environment and provenance", [provenance.environment(findings), provenance.made_by(findings)]),
         ],

@@ -105,12 +105,7 @@ def _inline(text: str) -> str:
     """Text of which nothing is read as Markdown or HTML, in one line."""
     line = " ".join(text.split())
     escaped = re.sub(r"([\\`*_\[\]<>|~#&$])", r"\\\1", line)
-    return re.sub(r"^([-+=]|\d+(?=[.)]))", lambda start: _escaped(start[0]), escaped)
-
-
-def _escaped(start: str) -> str:
-    """What would begin a list or a heading, at the start of a line."""
-    return f"\\{start}" if not start.isdigit() else f"{start}\\"
+    return re.sub(r"^(?=[-+=])|^\d+(?=[.)](?: |$))", r"\g<0>\\", escaped)  # what would begin a list or a heading
 
 
 def _html(text: str) -> str:

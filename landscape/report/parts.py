@@ -119,11 +119,19 @@ class Code:
 
 @dataclass(frozen=True)
 class Link:
-    """A file beside the report, at a path relative to it."""
+    """A file beside the report, at a path relative to it.
+
+    Raises:
+        ValueError: The path is not relative, or is an address.
+    """
 
     text: str
     target: str
     kind: ClassVar[str] = "link"
+
+    def __post_init__(self) -> None:
+        if self.target.startswith("/") or ":" in self.target:
+            raise ValueError(f"target must be a path relative to the report. Got {self.target!r}.")
 
 
 @dataclass(frozen=True)
