@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,10 +14,10 @@ from dot.config import METHODS
 from dot.findings import Findings, Groups
 from dot.runs import Run
 from landscape import report
-from landscape.files import write_whole
+from landscape.explorer import Page
 from landscape.progress import bar
 from landscape.report import Link
-from landscape.sharpness import Verdict
+from landscape.sharpness import Flatness, Verdict
 
 _LOSSES = {"ce": "task loss", "kd": "distillation loss"}
 
@@ -60,13 +59,6 @@ class Picture:
     title: str
     meaning: str
     draw: Callable[[], Figure]
-
-
-class Page(Protocol):
-    """An interactive page, of `landscape.explore`."""
-
-    def to_html(self) -> str:
-        """The page as text."""
 
 
 def pictures(findings: Findings) -> list[Picture]:
@@ -225,15 +217,25 @@ def write_pages(findings: Findings, folder: Path) -> list[Link]:
     Raises:
         OSError: A file cannot be written.
     """
-    pages: dict[str, tuple[str, Callable[[], Page]]] = {}
-    if findings.planes:
-        pages["explore"] = (
-            f"Surfaces of one student of each method (seed {findings.seed})",
-            lambda: ls.explore(findings.planes, term="ce"),
-        )
-    report.make_folder(folder)
-    links = []
-    for name, (text, make) in pages.items():
-        write_whole(folder / f"{name}.html", make().to_html().encode())
-        links.append(Link(text, f"{folder.name}/{name}.html"))
-    return links
+    pages: dict[str, tuple[str, Page]] = {}
+    if "ce" in _known({name: [one] for name, one in findings.planes.items()}):
+        text = f"Surfaces of one student of each method (seed {findings.seed})"
+        pages["explore"] = (text, ls.explore(_explored(findings), term="ce"))
+    recorded = {name: seeds[0] for name, seeds in findings.conflicts.items() if len(seeds[0].step)}
+    if recorded:
+        pages["conflict"] = ("Gradients over training, of the first seed of each method", ls.explore(recorded))
+    for name, (_, page) in pages.items():
+        page.write_html(folder / f"{name}.html")
+    return [Link(text, f"{folder.name}/{name}.html") for name, (text, _) in pages.items()]
+
+
+def _explored(findings: Findings) -> dict[str, list[ls.Surface | Flatness]]:
+    """The planes, and the flatness of the same minima where it was measured."""
+    return {
+        name: [plane, *(one for one in findings.flat.get(name, ()) if _weights(one) == _weights(plane))]
+        for name, plane in findings.planes.items()
+    }
+
+
+def _weights(of: ls.Surface | Flatness) -> str:
+    return str(of.attrs["checkpoint_sha256"])

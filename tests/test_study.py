@@ -38,7 +38,7 @@ FIGURES = (
     "curves-ce", "curves-kd", "verdicts", "flatness", "contours-ce", "contours-kd", "relief", "tradeoff", "cosine",
     "layers",
 )  # fmt: skip
-PAGES = {"explore.html"}
+PAGES = {"explore.html", "conflict.html"}
 
 
 @pytest.fixture
