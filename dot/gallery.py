@@ -93,7 +93,7 @@ def _flatness(verdict: Verdict) -> list[Picture]:
             "flatness",
             "How flat are the minima?",
             "Each measure in each method: a dot a seed, and their mean with its 95 % interval over seeds and "
-            "directions. The heading says whether a flat minimum has a small or a large value.",
+            "directions. The arrow points to where a minimum is flatter.",
             lambda: ls.plot.flatness(verdict),
         ),
     ]
@@ -138,14 +138,16 @@ def _planes(findings: Findings) -> list[Picture]:
 def _tradeoff(groups: Groups) -> list[Picture]:
     if not all(run.metrics for group in groups.values() for run in group):
         return []
+    milestones = any(run.config.train.milestones for group in groups.values() for run in group)
+    drops = "; crosses are where the learning rate drops" if milestones else ""
     return [
         Picture(
             "tradeoff",
             "Task loss against distillation loss over training",
             "Each line follows both losses on the test images from epoch to epoch, from the hollow marker to the "
-            "filled one. Lower and further left is better in both; a method that lowers one loss at the cost of the "
-            "other moves up or to the right.",
-            lambda: ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)")),
+            f"filled one{drops}. Lower and further left is better in both; a method that lowers one loss at the cost "
+            "of the other moves up or to the right.",
+            lambda: tradeoff(groups),
         )
     ]
 

@@ -109,12 +109,12 @@ def _surfaces(findings: Findings, folder: Path | None) -> list[Point]:
                 f"seed {findings.seed}. What rests on many directions are the curves and the measures of flatness."
             )
         )
-    if every and all(one.attrs.get("split") == "train" for one in every):
-        run = _typed(findings.runs[0], folder)
+    without = [run for run in findings.runs if not (run.path / "surface-test.h5").exists()]
+    if without and every and all(one.attrs.get("split") == "train" for one in every):
         points.append(
             Point(
                 "Surfaces of the test images: all of these are of training images.",
-                f"dot-landscape surface {run} --split test -o surface-test.h5",
+                _each("dot-landscape surface {run} --split test", without[:1], folder),
             )
         )
     return points + [
@@ -143,11 +143,11 @@ def _flatness(findings: Findings, folder: Path | None) -> list[Point]:
     had = set.intersection(*(set(one.keys()) for group in findings.flat.values() for one in group))
     lacking = [key for key in ls.sharpness.names() if key not in had]
     why = {key: text for group in findings.flat.values() for one in group for key, text in one.left_out.items()}
+    others = {"of the distillation loss": ("train-kd", "--term kd"), "on the test images": ("test-ce", "--split test")}
     points = [
-        Point(
-            "Flatness of the distillation loss, and on the test images.",
-            f"dot-landscape sharpness --term kd {runs}\ndot-landscape sharpness --split test {runs}",
-        )
+        Point(f"Flatness {what}.", f"dot-landscape sharpness {how} {runs}")
+        for what, (kept, how) in others.items()
+        if not all(list(run.path.glob(f"flatness-{kept}-*.h5")) for run in findings.runs)
     ]
     if lacking:
         told = ", ".join(f"{key} ({why[key]})" if key in why else key for key in lacking)
@@ -164,13 +164,13 @@ def _gradients(findings: Findings, folder: Path | None) -> list[Point]:
     if not findings.conflicts:
         return []
     points = []
-    if all(one.whole is None for seeds in findings.conflicts.values() for one in seeds):
-        run = _typed(findings.runs[0], folder)
+    without = [run for run in findings.runs if not (run.path / "conflict-measured.h5").exists()]
+    if without and all(one.whole is None for seeds in findings.conflicts.values() for one in seeds):
         points.append(
             Point(
                 "The cosine of the gradients over all the images: what was recorded is of single batches, whose noise "
                 "biases it.",
-                f"dot-landscape conflict {run}",
+                _each("dot-landscape conflict {run}", without[:1], folder),
             )
         )
     if findings.heldout:

@@ -60,7 +60,8 @@ def _of_flatness(one: str, other: str, verdict: Verdict) -> tuple[list[str], lis
     for row in verdict.rows:
         names.setdefault(row.between(one, other).outcome, []).append(row.what.name)
     n = len(verdict.rows)
-    told = {outcome: names[outcome] for outcome in ("flatter", "sharper", "same") if outcome in names}
+    words = {"flatter": "flatter", "sharper": "sharper", "same": "the same within 0.1 %"}
+    told = {said: names[outcome] for outcome, said in words.items() if outcome in names}
     differ = [f"{outcome} by {len(of)} of {n} measures ({', '.join(of)})" for outcome, of in told.items()]
     left = n - sum(map(len, told.values()))
     which = "" if not left else f"all {n} measures of flatness" if left == n else f"{left} of {n} measures of flatness"

@@ -72,13 +72,16 @@ class Picture:
 
     @property
     def caption(self) -> str:
-        """What the figure says of itself: from how many examples, seeds and directions."""
-        return caption(self.figure)
+        """What the figure says of itself, but for the note that is written in it already."""
+        note = " ".join(self.figure.get_supxlabel().replace("-\n", "-").split())
+        return caption(self.figure).removesuffix(note).strip()
 
     @property
     def alternative(self) -> str:
         """What stands for the figure where it is not seen."""
-        return alt_text(self.figure) or f"Figure: {self.title}"
+        if any(ax.name == "3d" for ax in self.figure.axes):  # whose values cannot be read off what is drawn
+            return f"Surfaces in three dimensions: {caption(self.figure)}"
+        return alt_text(self.figure)
 
     def content(self) -> tuple[str, bytes]:
         """``"svg"`` or, where that is large, ``"png"``, and the bytes of the file."""

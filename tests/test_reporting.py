@@ -1,0 +1,374 @@
+"""What the report of runs says: read off their files, and honest about what is not in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reported
+from scipy import stats
+
+from dot import gallery, reporting, runs, study
+from dot.cli import main
+from dot.cli._shared import Reply
+from dot.cli.main import module_of
+from dot.config import load_study, to_toml
+from dot.reporting import missing, numbers, page, provenance, repeating, setting, verdict
+from landscape.report import Folded, Points, Report, Table, markdown
+
+
+def texts(report: Report) -> str:
+    """All the text of a report, as Markdown without its escapes."""
+    return markdown(report, "x")[0].replace("\\", "")
+
+
+def composed(paths: list[Path], **more) -> Report:
+    findings = reported.found(paths, surfaces=False)
+    students = [study.numbers(run) for run in findings.runs]
+    return reporting.compose("A title", findings, students, [], "dot-landscape report", **more)
+
+
+def points(part: Points) -> list[str]:
+    return [f"{point.head} {point.text}".strip() for point in part.items]
+
+
+def students(paths: list[Path]) -> list:
+    return [study.numbers(runs.open_run(path)) for path in paths]
+
+
+def test_the_parts_of_a_report_and_their_order(tmp_path):
+    found = composed(reported.measured(tmp_path, reported.study()))
+    assert [section.title for section in found.sections] == [
+        "What was found", "Setting", "Numbers", "Figures", "What was not measured", "How to repeat it",
+        "Environment and provenance",
+    ]  # fmt: skip
+    assert found.lead[0].endswith("agree?")
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 1, 2)])
+def test_a_mean_has_the_interval_of_students_t(seeds, tmp_path):
+    paths = reported.folders(tmp_path, reported.study(seeds=seeds))[1:]
+    table = numbers.table(students(paths))
+    values = [100 * reported.accuracy("kd-dot", seed) for seed in seeds]
+    low, high = reported.t_interval(values)
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    assert table.rows[0][3] == f"{mean:.2f} ± {spread:.2f} [{low:.2f}, {high:.2f}]"
+    assert "95 % interval" in table.caption
+    assert [row[0] for row in table.rows if "not measured" in row] == [
+        "gradient cosine, training",
+        "gradient cosine, held-out",
+    ]
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    table = numbers.table(students(reported.folders(tmp_path, reported.study(seeds=(0,)))[1:]))
+    assert table.rows[0][1:] == [f"{100 * reported.accuracy(m, 0):.2f}" for m in reported.METHODS]
+    assert "interval" not in table.caption
+
+
+def test_differences_are_those_of_the_paired_t_test_with_holm(tmp_path):
+    paths = reported.folders(tmp_path, reported.study())[1:]
+    table = numbers.differences(numbers.compared(students(paths)))
+    assert table.columns[1:] == ["KD+SGD minus CE", "KD+DOT minus CE", "KD+DOT minus KD+SGD"]
+    values = {m: np.array([100 * reported.accuracy(m, seed) for seed in range(3)]) for m in reported.METHODS}
+    pairs = [("kd-sgd", "ce"), ("kd-dot", "ce"), ("kd-dot", "kd-sgd")]
+    p = [stats.ttest_rel(values[a], values[b]).pvalue for a, b in pairs]
+    low, high = reported.t_interval(values["kd-dot"] - values["kd-sgd"])
+    mean = (values["kd-dot"] - values["kd-sgd"]).mean()
+    below = [one for one in sorted(p) if one <= p[2]]
+    holm = max((3 - rank) * one for rank, one in enumerate(below))
+    assert table.rows[0][3] == f"{mean:+.2f} [{low:+.2f}, {high:+.2f}], p {holm:.2g}"
+
+
+# The verdict
+
+
+def test_the_verdict_says_what_differs_and_what_cannot_be_told(tmp_path):
+    paths = reported.measured(tmp_path, reported.study())
+    findings = reported.found(paths, surfaces=False)
+    first, *rest = verdict.in_words(findings, numbers.compared(students(paths)))
+    sgd, over_ce, over_sgd = points(first)
+    assert sgd.startswith(
+        "KD+SGD against CE: Flatter by 1 of 2 measures (Hessian trace). 3 seeds cannot tell: test accuracy ("
+    )
+    assert "test task loss" in sgd
+    assert sgd.endswith("1 of 2 measures of flatness.")
+    assert over_ce.startswith("KD+DOT against CE: Higher test accuracy (+5.03 [")
+    assert "all 2 measures of flatness" in over_sgd.split("cannot tell")[1]
+    assert any("does not show that there is no difference" in part for part in rest if isinstance(part, str))
+    (folded,) = (part for part in rest if isinstance(part, Folded))
+    assert points(folded.parts[0]) == findings.verdict.sentences()
+    assert not any(isinstance(part, str) and "cannot tell the methods apart in anything" in part for part in rest)
+
+
+def test_where_nothing_was_found_that_is_said_first(tmp_path):
+    paths = reported.folders(tmp_path, reported.study(("ce", "kd-sgd")))[1:]
+    said = verdict.in_words(reported.found(paths, surfaces=False), numbers.compared(students(paths)))
+    assert said[0] == "The runs cannot tell the methods apart in anything."
+    assert said[-1] == "Flatness was not measured alike on all runs, so nothing is said of it."
+
+
+def test_one_seed_cannot_tell_and_one_method_has_nothing_to_compare(tmp_path):
+    paths = reported.folders(tmp_path / "a", reported.study(seeds=(0,)))[1:]
+    said = verdict.in_words(reported.found(paths, surfaces=False), numbers.compared(students(paths)))
+    assert all("A single seed cannot tell: test accuracy (" in text for text in points(said[1]))
+    paths = reported.measured(tmp_path / "b", reported.study(("kd-dot",)))
+    findings = reported.found(paths, surfaces=False)
+    assert verdict.in_words(findings, []) == ["The runs are of one method, so there is nothing to tell apart."]
+    (table,) = numbers.flatness(findings)
+    assert table.columns[2:] == ["KD+DOT, seed 0", "KD+DOT, seed 1", "KD+DOT, seed 2"]
+    first = findings.flat["KD+DOT"][0]["trace"]
+    assert table.rows[1][2] == f"{first.value:.3g} [{first.low:.3g}, {first.high:.3g}]"
+
+
+# The setting
+
+
+def test_the_setting_is_that_of_the_configuration(tmp_path):
+    paths = reported.measured(tmp_path, reported.study())
+    said = "\n".join(points(setting.setting(reported.found(paths))))
+    for words in (
+        "digits, 1,797 handwritten digits",
+        "Teacher: resnet20, 90.00 % right on the test images",
+        "convnet8, seeds 0, 1, 2 of each method",
+        "60 epochs of SGD in batches of 64, learning rate 0.05, times 0.1 after epochs 37, 45 and 52, momentum 0.9, "
+        "weight decay 0.0005, images moved by up to 1 pixel.",
+        "DOT with delta 0.075: momentum 0.825 for the task loss and 0.975 for the distillation loss.",
+        "0.1 x cross-entropy + 0.9 x Hinton's distillation loss at temperature 4; CE trains on cross-entropy at "
+        "weight 1.",
+        "methods share the initial weights, the order of the data, their augmentation and the schedule",
+        "Planes: 21 x 21 cells, over 898 training images in eval mode.",
+        "Lines: 20 directions of 41 points for each student",
+        "recorded every 10 steps on the training batch, and once an epoch on one fixed batch of 256 test images",
+    ):
+        assert words in said
+    assert "differ besides" not in said
+
+
+def test_a_teacher_elsewhere_and_a_method_with_other_values_are_said(tmp_path):
+    one, other = reported.study(("ce",)), reported.study(("kd-dot",))
+    other = dataclasses.replace(other, losses=dataclasses.replace(other.losses, w_kd=3.6))
+    paths = reported.folders(tmp_path / "a", one)
+    paths += [p for p in reported.folders(tmp_path / "b", other) if "kd-dot" in p.name]
+    shutil.rmtree(paths.pop(0))
+    said = "\n".join(points(setting.setting(reported.found(paths, surfaces=False))))
+    assert "its folder does not lie beside the students', so its accuracy is not known" in said
+    assert "Methods differ besides in losses.w_kd (CE: 0.9, KD+DOT: 3.6)" in said
+
+
+# What was not measured
+
+
+def test_what_is_missing_is_named_with_the_command_that_measures_it(tmp_path):
+    paths = reported.folders(tmp_path, reported.study(("ce", "kd-dot"), (0, 1)))[1:]
+    conflict = reported.conflict(0)
+    conflict.save(paths[0] / "conflict.h5")
+    (paths[1] / "metrics.jsonl").unlink()
+    found = missing.not_measured(reported.found(paths, surfaces=False), tmp_path)
+    commands = {point.text: point.command for point in found.items}
+    said = "\n".join(commands)
+    assert "fewer than 3 (CE: 2, KD+DOT: 2)" in said
+    assert "The plane around the minimum of any run: there is no surface.h5." in said
+    assert f"while training of {', '.join(p.name for p in paths[1:])}: there is no conflict.h5." in said
+    assert f"in each epoch of {paths[1].name}: there is no metrics.jsonl." in said
+    assert "Flatness, alike on all runs." in said
+    assert "one fixed batch of 256 test images" in said
+    assert "over all the images" in said
+    lines = commands["Lines through the minimum of any run: there is no lines.h5."].splitlines()
+    assert lines == [f"dot-landscape surface {p.name} --lines 20 --x -1 1 41" for p in paths]
+
+
+def test_every_command_that_is_named_is_one_that_the_command_line_takes(tmp_path, monkeypatch):
+    """Parsed by the verbs themselves, which are not run."""
+    paths = reported.folders(tmp_path, reported.study(seeds=(0,)))[1:]
+    named = [point.command for point in missing.not_measured(reported.found(paths, surfaces=False)).items]
+    paths = reported.measured(tmp_path / "more", reported.study())
+    findings = reported.found(paths)
+    config = repeating.study_of(findings)
+    named += [point.command for point in missing.not_measured(findings).items]
+    named += [repeating.commands(findings, config), repeating.step_by_step(findings, config)]
+    lines = [line for text in named for line in text.splitlines()]
+    seen = []
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "dot-landscape"
+        monkeypatch.setattr(module_of(words[1]), "run", lambda options: seen.append(options) or Reply(""))
+        assert main(words[1:]) == 0, line
+    assert len(seen) == len(lines) > 20
+
+
+def test_what_was_measured_is_not_said_to_be_missing(tmp_path):
+    paths = reported.measured(tmp_path, reported.study())
+    for path in paths:
+        for name in ("surface.h5", "lines.h5", "surface-test.h5", "conflict-measured.h5"):
+            (path / name).touch()
+    groups = gallery.by_method([runs.open_run(path) for path in paths])
+    for run in [run for group in groups.values() for run in group]:
+        for path in run.path.glob("*.h5"):
+            if not path.stat().st_size:
+                path.rename(path.with_suffix(".kept"))
+    findings = reported.found(paths)
+    for path in tmp_path.rglob("*.kept"):
+        path.rename(path.with_suffix(".h5"))
+    said = "\n".join(points(missing.not_measured(findings)))
+    for words in ("there is no", "fewer than 3", "Surfaces of the test images", "over all the images", "alike on all"):
+        assert words not in said
+    assert "each student has one, of two random directions, and the figures show that of seed 0" in said
+
+
+def test_cells_that_are_pending_or_not_finite_are_counted(tmp_path):
+    findings = reported.found(reported.measured(tmp_path, reported.study()))
+    findings.planes["CE"].status[0, :5] = 0
+    findings.lines["KD+DOT"][1].status[2, 3] = 2
+    said = points(missing.not_measured(findings))
+    assert "Cells of planes: 5 are pending; the command that measured them goes on." in said
+    assert "Cells of lines: 1 have a loss that is not finite." in said
+
+
+# How to repeat it
+
+
+def test_the_study_that_the_runs_are_of_is_found_and_has_their_runs(tmp_path):
+    config = reported.study(("kd-sgd", "kd-dot"), (1, 4))
+    paths = reported.measured(tmp_path, config)
+    found = repeating.study_of(reported.found(paths))
+    text = to_toml(found)
+    (tmp_path / "study.toml").write_text(text)
+    again = load_study(str(tmp_path / "study.toml"))
+    assert {again.student_run(m, s).name for m in again.methods for s in again.seeds} == {p.name for p in paths}
+    assert again.teacher_run() == config.teacher_run()
+    assert (again.measure.plane_points, again.measure.plane_extent) == (21, 1.0)
+    assert again.measure.directions == 5
+    assert again.measure.flatness == ("width-0.1", "trace")
+    assert tomllib.loads(text)["seeds"] == [1, 4]
+
+
+def test_runs_of_no_study_have_their_configurations_in_the_report(tmp_path):
+    paths = reported.measured(tmp_path, reported.study())
+    shutil.rmtree(next(tmp_path.glob("*resnet20*")))
+    assert repeating.study_of(reported.found(paths)) is None
+    said = texts(composed(paths))
+    assert all(f"Configuration of {path.name} (TOML)" in said for path in paths)
+    assert "dot-landscape made kd-dot" in said
+
+
+# Environment and provenance
+
+
+def test_the_environment_is_that_of_the_files(tmp_path):
+    paths = reported.measured(tmp_path, reported.study())
+    made = json.loads((paths[3] / "environment.json").read_text())
+    made |= {"versions": {"torch": "9.9"}, "commit": "abc123"}
+    (paths[3] / "environment.json").write_text(json.dumps(made))
+    findings = reported.found(paths)
+    rows = {row[0]: row[1:] for row in provenance.environment(findings).rows}
+    assert rows["torch"][0] == "1.2.3, 9.9"
+    assert rows["machine"] == ["a machine", ""]
+    assert rows["commit"] == ["abc123", ""]
+    assert rows["processes"][0] == "not recorded"
+    table = provenance.made_by(findings)
+    assert [row[0] for row in table.rows] == [run.path.name for run in findings.runs]
+    first = dict(zip(table.columns, table.rows[0], strict=True))
+    assert first["begun"] == "2026-01-02 03:04"
+    assert (first["plane"], first["lines"], first["weights"]) == ("none", "none", "abababababab")
+
+
+# Which runs
+
+
+def test_teachers_among_the_runs_are_left_out_and_that_is_said(tmp_path):
+    opened = [runs.open_run(path) for path in reported.folders(tmp_path, reported.study())]
+    found, left_out = page.students(opened)
+    assert [run.path.name for run in left_out] == [opened[0].path.name]
+    assert found == opened[1:]
+    said = texts(composed([run.path for run in found], left_out=left_out))
+    assert f"Given but left out, being teachers: {opened[0].path.name}." in said
+    with pytest.raises(ValueError, match=r"runs must be students, which have a teacher\. Got ce-resnet20-\w+: give"):
+        page.students(opened[:1])
+
+
+def test_runs_that_do_not_fit_together_are_refused(tmp_path):
+    config = reported.study(("kd-sgd",))
+    student = dataclasses.replace(config.student, model="convnet4")
+    other = dataclasses.replace(config, student=student, methods=("kd-dot",))
+    opened = [
+        runs.open_run(path)
+        for name, of in (("a", config), ("b", other))
+        for path in reported.folders(tmp_path / name, of)
+    ]
+    with pytest.raises(
+        ValueError, match=r"runs must have one model, to be compared\. Got 'convnet8' in .* and 'convnet4' in"
+    ):
+        page.students(opened)
+    (opened[1].path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"runs must be trained to their end. Got {opened[1].path}: train it on"):
+        page.students(opened[:3])
+
+
+# The verb
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_verb_writes_a_page_of_runs_that_nothing_was_measured_on(call, tmp_path):
+    paths = reported.folders(tmp_path / "runs", reported.study(("kd-dot",), (0,)))
+    status, out, err = call("report", *paths, "--title", "<script>alert(1)</script>", "--markdown", "--json")
+    assert (status, err) == (0, "")
+    said = json.loads(out)
+    assert said["runs"] == [paths[1].name]
+    assert said["markdown"] == ["report.md", "report-figures/tradeoff.svg"]
+    html = Path("report.html").read_text()
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;</h1>" in html
+    assert html.count("<img ") == 1, "the way through both losses"
+    assert "there is no surface.h5" in html
+    assert "\\<script\\>" in Path("report.md").read_text()
+
+
+@pytest.mark.parametrize("output", ["report.md", "report", "runs/x/config.toml", "folder.html"])
+def test_the_verb_writes_over_nothing_but_a_page(output, call, tmp_path):
+    paths = reported.folders(tmp_path / "runs", reported.study(("kd-dot",), (0,)))
+    (tmp_path / "folder.html").mkdir()
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    status, _, err = call("report", *paths, "-o", output)
+    assert status == 2
+    assert f"--output must be a file that ends in .html. Got {output}." in err
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "folder.html"}
+
+
+def test_a_place_that_cannot_be_written_is_said_in_a_line(call, tmp_path):
+    paths = reported.folders(tmp_path / "runs", reported.study(("kd-dot",), (0,)))
+    (tmp_path / "file").write_text("in the way")
+    status, _, err = call("report", *paths, "-o", "file/page.html")
+    assert status == 1
+    assert "file cannot be made: " in err or "file/page.html cannot be written: " in err
+    assert err.count("\n") == 1
+
+
+def test_a_table_is_a_table_of_the_report(tmp_path):
+    tables = [
+        part
+        for section in composed(reported.measured(tmp_path, reported.study())).sections
+        for part in section.parts
+        if isinstance(part, Table)
+    ]
+    assert [table.columns[0] for table in tables] == ["", "", "measure", "measure", "", "run"]
