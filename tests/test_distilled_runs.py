@@ -659,7 +659,7 @@ def test_students_of_a_given_teacher(checkpoint: Path, tmp_path: Path, call: Any
     assert f"weights: {sha}" in said
     status, said, errors = call("report", teacher, "-o", tmp_path / "page.html")
     assert status == 1
-    assert "conflict.h5" in errors
+    assert "runs must be students, which have a teacher." in errors
     assert "Traceback" not in errors
 
 

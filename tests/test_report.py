@@ -139,7 +139,9 @@ def test_alternative_text_and_caption_are_what_the_figure_says():
     (image,) = Outline(text).images
     assert image["alt"] == plot.alt_text(figure)
     assert "1.5" in image["alt"]
-    assert f"<figcaption>{plot.caption(figure)}</figcaption>" in text
+    note = figure.get_supxlabel().replace("\n", " ")
+    assert plot.caption(figure).endswith(f" {note}"), "which is in the figure already"
+    assert f"<figcaption>{plot.caption(figure).removesuffix(note).strip()}</figcaption>" in text
 
 
 def test_the_same_input_gives_the_same_page_and_the_same_markdown():

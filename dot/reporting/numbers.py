@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,7 +130,7 @@ def flatness(findings: Findings) -> list[Table]:
             ratios += " Tau is Kendall's rank correlation with the gap between test and training loss."
         return [
             Table(means, heading[:n], [row[:n] for row in rows]),
-            Table(ratios, [heading[0], *heading[n:]], [[row[0], *map(_whole, row[n:])] for row in rows]),
+            Table(ratios, [heading[0], *heading[n:]], [[row[0], *row[n:]] for row in rows]),
         ]
     if not findings.flat:
         return []
@@ -143,11 +142,6 @@ def flatness(findings: Findings) -> list[Table]:
         if all(first.key in one.keys() for one in group)  # noqa: SIM118
     ]
     return [Table(f"Flatness {what}, and 95 % intervals over directions.", ["measure", "flatter is", *seeds], rows)]
-
-
-def _whole(cell: str) -> str:
-    """A cell whose intervals are not broken over two lines."""
-    return re.sub(r"\[.*?\]", lambda interval: interval[0].replace(" ", "\u00a0"), cell)
 
 
 def _with_interval(measure: Measure) -> str:

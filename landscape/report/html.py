@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,6 +23,7 @@ def page(report: Report) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["image"] = _image
+    environment.filters["unbroken"] = _unbroken
     environment.tests["text"] = lambda part: isinstance(part, str)
     return environment.get_template("report.html.j2").render(report=report)
 
@@ -47,6 +49,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"{path} cannot be made: {error.strerror}. Give another place to write to.") from error
+
+
+def _unbroken(cell: str) -> str:
+    """A cell of a table whose intervals are not broken over two lines."""
+    return re.sub(r"\[.*?\]", lambda interval: interval[0].replace(" ", "\u00a0"), cell)
 
 
 def _image(picture: Picture) -> Markup:
