@@ -57,7 +57,7 @@ def _unbroken(cell: str) -> str:
 
 
 def _image(picture: Picture) -> Markup:
-    kind, content = picture.content()
+    kind, content = picture.content
     data = base64.b64encode(content).decode("ascii")
     width, height = (round(96 * inches) for inches in picture.figure.get_size_inches())
     return Markup('<img src="data:image/{};base64,{}" width="{}" height="{}" alt="{}">').format(

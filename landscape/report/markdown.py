@@ -79,7 +79,7 @@ def _table(table: Table) -> str:
 
 
 def _picture(picture: Picture, folder: str, files: dict[str, bytes]) -> list[str]:
-    kind, content = picture.content()
+    kind, content = picture.content
     name = f"{picture.name}.{kind}"
     files[name] = content
     image = f"![{_inline(picture.alternative)}]({quote(f'{folder}/{name}')})"

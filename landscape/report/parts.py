@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, TypeAlias
 
 from matplotlib.figure import Figure
@@ -83,6 +84,7 @@ class Picture:
             return f"Surfaces in three dimensions: {caption(self.figure)}"
         return alt_text(self.figure)
 
+    @cached_property
     def content(self) -> tuple[str, bytes]:
         """``"svg"`` or, where that is large, ``"png"``, and the bytes of the file."""
         vector = render(self.figure, "svg")
