@@ -199,7 +199,7 @@ def _report(config: StudyConfig, findings: Findings, found: Outcome, folder: Pat
     figures = folder / "figures"
     pictures = gallery.draw(findings, figures)
     title = f"Study {config.name}: what distillation and DOT do to a student"
-    pages = gallery.write_pages(findings, figures)
+    pages = reporting.write_pages(findings, figures)
     page = reporting.compose(
         title, findings, found.students, pictures, found.command, study=config, pages=pages, folder=folder
     )

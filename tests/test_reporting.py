@@ -195,7 +195,7 @@ def test_every_command_that_is_named_is_one_that_the_command_line_takes(tmp_path
     findings = reported.found(paths)
     config = repeating.study_of(findings)
     named += [point.command for point in missing.not_measured(findings).items]
-    named += [repeating.commands(findings, config), repeating.step_by_step(findings, config)]
+    named += [repeating.commands(config), repeating.step_by_step(findings, config)]
     lines = [line for text in named for line in text.splitlines()]
     seen = []
     for line in lines:

@@ -107,7 +107,7 @@ def _repeat(findings: Findings, study: StudyConfig | None, command: str) -> list
         return [*made, *drawn, *configs]
     return [
         "With the configuration below saved as study.toml, which has every value that was used:",
-        Code(repeating.commands(findings, study)),
+        Code(repeating.commands(study)),
         Folded("The same step by step", [Code(repeating.step_by_step(findings, study))]),
         Folded("Configuration (TOML)", [Code(to_toml(study))]),
         *made,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 import landscape as ls
 from dot.config import Measuring, Network, StudyConfig
 from dot.findings import Findings
 from dot.runs import Run
+
+_OPTIONS = {"normalize": "filter", "ignore": "biasbn", "seed": 0}
+"""Of the verb that measures surfaces, with their defaults, and under the same names in its files."""
 
 
 def study_of(findings: Findings) -> StudyConfig | None:
@@ -59,7 +63,7 @@ def _measuring(findings: Findings) -> Measuring:
     )
 
 
-def commands(findings: Findings, study: StudyConfig) -> str:
+def commands(study: StudyConfig) -> str:
     """From the data to the report, with the study in ``study.toml``."""
     checkpoint = " --teacher PATH" if study.teacher.weights else ""
     lines = [
@@ -96,19 +100,19 @@ def _surfaces(run: Run, root: str) -> list[str]:
         surface = ls.load(path) if path.exists() else None
         if not isinstance(surface, ls.Surface) or (axis := _axis(surface.x)) is None:
             continue
+        if surface.attrs.get("kind", "random") != "random":  # directions from a file, which is not known here
+            continue
         extent, points = axis
         lines = f" --lines {len(surface.status)}" if surface.y is None else ""
         y = "" if lines else f" --y {-extent:g} {extent:g} {points}"
-        seed = f" --seed {surface.attrs['seed']}" if surface.attrs.get("seed") else ""
-        found.append(
-            f"dot-landscape surface {root}/{run.path.name}{lines} --x {-extent:g} {extent:g} {points}{y}{seed}"
-        )
+        more = [f" --{key} {value}" for key in _OPTIONS if (value := surface.attrs.get(key)) != _OPTIONS[key] and value]
+        grid = f"{lines} --x {-extent:g} {extent:g} {points}{y}"
+        found.append(f"dot-landscape surface {root}/{run.path.name}{grid}{''.join(more)}")
     return found
 
 
-def _axis(x: ls.Surface | np.ndarray) -> tuple[float, int] | None:
+def _axis(x: NDArray[np.float64]) -> tuple[float, int] | None:
     """Extent and number of evenly spaced points around 0; None of others."""
-    values = np.asarray(x)
-    extent = float(values[-1])
-    even = np.linspace(-extent, extent, len(values))
-    return (extent, len(values)) if len(values) % 2 and extent > 0 and np.allclose(values, even) else None
+    extent = float(x[-1])
+    even = np.linspace(-extent, extent, len(x))
+    return (extent, len(x)) if len(x) % 2 and extent > 0 and np.allclose(x, even) else None
