@@ -468,6 +468,10 @@ def test_tradeoff_marks_where_the_learning_rate_drops():
     assert keys(figure)[-1] == "learning rate drops"
     assert len(crosses(plot.tradeoff({"CE": [path], "KD": [path]}, marks=[1]).axes[0])) == 2
     assert "learning rate drops" not in keys(plot.tradeoff({"CE": [path]}))
+    ax = Figure().add_subplot()
+    plot.tradeoff({"CE": [path]}, marks=[1], ax=ax)
+    inside = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert inside == ["first epoch", "last epoch", "learning rate drops"], "the method's name is at the end of its line"
     with pytest.raises(ValueError, match=r"marks must have methods of paths: CE. Got 'DOT'"):
         plot.tradeoff({"CE": [path]}, marks={"DOT": [1]})
 

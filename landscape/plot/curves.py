@@ -21,6 +21,8 @@ from landscape.plot._text import wrapped
 from landscape.results import Array, Surface
 
 _LOW, _HIGH = 0.1, 0.9
+_MARKERS = 8
+"""Markers of a line in an inch."""
 Lines = Surface | Mapping[str, Surface | Sequence[Surface]]
 
 
@@ -86,7 +88,8 @@ def curves(
             for hollow, of in zip((False, True), sets, strict=False)
             for name, seeds in of.items()
         ]
-        _draw(panel, drawn, in_log(log if shown == term else None, np.concatenate([one.mean for one in drawn])))
+        means = np.concatenate([one.mean for one in drawn])
+        _draw(panel, drawn, on.width(panel), in_log(log if shown == term else None, means))
         panel.set_ylabel(wrapped(mean_label(shown, every), on.height(panel)), parse_math=False)
     on.spread_ticks()
     on.label_x(coordinate_label("x", every[0]))
@@ -128,13 +131,14 @@ def _curve(name: str, seeds: Sequence[Surface], term: str, look: Look, hollow: b
     return _Curve(name, label, look, hollow, seeds[0].x, mean, low, high, single or len(rows) > 1)
 
 
-def _draw(ax: Axes, drawn: Sequence[_Curve], log: bool) -> None:
+def _draw(ax: Axes, drawn: Sequence[_Curve], inches: float, log: bool) -> None:
     if log:
         ax.set_yscale("log", nonpositive="mask")
     for one in drawn:
         mean = np.where(one.mean > 0, one.mean, np.nan) if log else one.mean
-        # A point with gaps on both sides would vanish from a line alone.
-        ax.plot(one.x, mean, label=one.label, zorder=2.2, **_line(one))
+        # A point with gaps on both sides would vanish from a line alone; else many markers would hide the lines.
+        every = 1 if np.isnan(mean).any() else max(1, round(len(one.x) / (_MARKERS * inches)))
+        ax.plot(one.x, mean, label=one.label, zorder=2.2, markevery=every, **_line(one))
         if one.banded:
             _fill(ax, one, log)
         gaps = one.x[np.isnan(mean)]

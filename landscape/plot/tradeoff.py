@@ -96,7 +96,10 @@ def tradeoff(
     panel.set_ylabel(wrapped(labels[1], on.height(panel)), parse_math=False)
     if epochs > 1:
         on.figure.colorbar(ScalarMappable(time, _TIME), ax=panel, label="epoch", aspect=30, pad=0.02)
-    on.legend(_handles(panel), title=_lines_said([mean.seeds for mean in means]))
+    if on.own:
+        on.legend(_handles(panel), title=_lines_said([mean.seeds for mean in means]))
+    else:  # within the axes there is room for what the names at the ends do not say
+        on.legend(_handles(panel)[len(means) :])
     methods = "; ".join(f"{mean.name}: {count(mean.seeds, 'seed')}, {count(len(mean.task), 'epoch')}" for mean in means)
     note = "Dots turn from light to dark with the epoch."
     return on.finish(f"{labels[0]} against {labels[1]} over training; {methods}.", note)
