@@ -540,6 +540,7 @@ def test_pages_with_little_to_see_say_so(chromium, folder):
         assert panel(tab, 1).locator(".empty").text_content() == "No value of ce of broken is finite."
         assert drawn(tab, 2) == [[1e300]]
         assert "ce = 1e+300" in readings(tab)[2]
+        assert "beyond 1e+30 cannot be drawn in 3-D" in tab.locator(".notes").text_content()
         tab.get_by_label("Term").select_option("error")
         pick(tab, "log")
         settled(tab)

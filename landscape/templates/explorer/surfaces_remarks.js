@@ -3,6 +3,7 @@
 
 const remarks = (() => {
   const lines = page.data.kind === "lines";
+  const LARGEST = 1e30; // 3-D is drawn in single precision
   const name = ({ method }) => method.name;
 
   // Why a method shows nothing; empty where it shows something.
@@ -42,6 +43,9 @@ const remarks = (() => {
     ];
     const hidden = known.map((view) => [name(view), fields.drawn(view.surface, state, log).count.low]).filter(([, n]) => n);
     if (hidden.length) found.push(`A log scale cannot show values of zero or less: ${hidden.map(([of, n]) => `${page.count(n, "cell")} of ${of}`).join(", ")} not shown.`);
+    if (!lines && known.some(({ scale }) => Math.max(...scale.range.map(Math.abs)) > LARGEST && !scale.log)) {
+      found.push(`Values beyond ${LARGEST} cannot be drawn in 3-D on a linear scale: choose the log scale.`);
+    }
     if (fields.isTotal(state.term)) found.push("The error of the total is an upper bound: the sum of the errors of its parts.");
     if (state.colors === "own" && views.length > 1) {
       found.push(`Every method has ${lines ? "heights" : "colours and heights"} of its own: compare numbers, not ${lines ? "heights" : "colours"}.`);
