@@ -110,6 +110,15 @@ def test_the_verdict_says_what_differs_and_what_cannot_be_told(tmp_path):
     assert not any(isinstance(part, str) and "cannot tell the methods apart in anything" in part for part in rest)
 
 
+def test_seeds_are_counted_where_only_flatness_is_there(tmp_path):
+    paths = reported.measured(tmp_path, reported.study(("ce", "kd-sgd")))
+    for path in paths:
+        (path / "metrics.jsonl").unlink()
+    (said,) = points(verdict.in_words(reported.found(paths, surfaces=False), numbers.compared(students(paths)))[0])
+    assert "3 seeds cannot tell: 1 of 2 measures of flatness." in said
+    assert said.endswith("Not measured on both: test accuracy, test task loss, test distillation loss.")
+
+
 def test_where_nothing_was_found_that_is_said_first(tmp_path):
     paths = reported.folders(tmp_path, reported.study(("ce", "kd-sgd")))[1:]
     said = verdict.in_words(reported.found(paths, surfaces=False), numbers.compared(students(paths)))

@@ -48,7 +48,8 @@ def _of_pair(one: str, other: str, compared: Sequence[Compared], verdict: Verdic
         differ += flat
         unknown += left
     said = [f"{_capital('; '.join(differ))}."] if differ else []
-    seeds = max(each.found.n for each in numbers)
+    rows = () if verdict is None else verdict.rows
+    seeds = max([each.found.n for each in numbers] + [row.between(one, other).n for row in rows])
     said += [f"{_from(seeds)} cannot tell: {', '.join(unknown)}."] if unknown else []
     lacking = [each.name for each in numbers if not each.found.n]
     said += [f"Not measured on both: {', '.join(lacking)}."] if lacking else []
