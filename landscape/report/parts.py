@@ -80,8 +80,6 @@ class Picture:
     @property
     def alternative(self) -> str:
         """What stands for the figure where it is not seen."""
-        if any(ax.name == "3d" for ax in self.figure.axes):  # whose values cannot be read off what is drawn
-            return f"Surfaces in three dimensions: {caption(self.figure)}"
         return alt_text(self.figure)
 
     @cached_property
