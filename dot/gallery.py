@@ -161,13 +161,37 @@ def _gradients(heldout: Mapping[str, Sequence[ls.Conflict]]) -> list[Picture]:
             lambda: ls.plot.cosine(heldout),
         ),
         Picture(
+            "decomposition",
+            "What they share, and what is left of each",
+            "The same two gradients, each split into a part that both share and one that the other does not (see "
+            "landscape.conflict.decompose): how large each part is, over training.",
+            lambda: ls.plot.decomposition(heldout),
+        ),
+        Picture(
             "layers",
             "Where in the network they disagree",
             "The same cosine for the weights of each layer, averaged over training. A layer to the left is one in "
             "which the two losses pull apart.",
             lambda: ls.plot.layers(heldout),
         ),
+        Picture(
+            "heatmap",
+            "Where and when they disagree",
+            "The same cosine in each layer over training, of the first seed of each method: red and dark is conflict, "
+            "blue and light is agreement.",
+            lambda: ls.plot.heatmap({name: seeds[0] for name, seeds in heldout.items()}),
+        ),
     ]
+
+
+def tradeoff(groups: Groups) -> Figure:
+    """Both losses on the test images over training, with marks where the learning rate drops.
+
+    Raises:
+        ValueError: A run has no distillation loss, being a teacher.
+    """
+    drops = {name: runs[0].config.train.milestones for name, runs in groups.items()}
+    return ls.plot.tradeoff(paths(groups), labels=("task loss (test)", "distillation loss (test)"), marks=drops)
 
 
 def paths(groups: Groups) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:

@@ -36,7 +36,7 @@ from landscape.sharpness import Flatness
 
 FIGURES = (
     "curves-ce", "curves-kd", "verdicts", "flatness", "contours-ce", "contours-kd", "relief", "tradeoff", "cosine",
-    "layers",
+    "decomposition", "layers", "heatmap",
 )  # fmt: skip
 PAGES = {"explore.html", "conflict.html"}
 

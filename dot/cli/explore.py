@@ -38,9 +38,59 @@ def run(options: Options) -> Reply:
     """Run the verb."""
     at_least_one(options.files, "surface file")
     import landscape as ls
-    from landscape import store
 
-    surfaces = {name: store.load_surface(paths[0]) for name, paths in by_name(options.files).items()}
-    page = options.output or Path("explore.html")
-    ls.explore(surfaces, term=options.term or next(iter(surfaces.values())).terms[0]).write_html(page)
-    return Reply(str(page), {"page": str(page), "surfaces": list(surfaces)})
+    named = _named(options.files)
+    path = options.output or Path("explore.html")
+    kind = "conflicts" if _of_conflict(named) else "surfaces"
+    if kind == "conflicts" and options.term:
+        raise UsageError("--term goes with surface files. Got conflict files.")
+    shown = {name: found[0] for name, found in named.items()} if kind == "conflicts" else named
+    ls.explore(shown, term=options.term or None).write_html(path)  # type: ignore[arg-type]
+    return Reply(str(path), {"page": str(path), kind: list(named)})
+
+
+Result = Union["Surface", "Conflict", "Flatness"]
+
+
+def _named(files: Sequence[Path]) -> dict[str, list[Result]]:
+    """What the files hold, by method: those of a run folder belong together."""
+    import landscape as ls
+
+    named: dict[str, list[Result]] = {}
+    for name, paths in by_folder(files).items():
+        named[name] = [ls.load(path) for path in paths]
+    return _with_their_surfaces(named)
+
+
+def _with_their_surfaces(named: dict[str, list[Result]]) -> dict[str, list[Result]]:
+    """Flatness numbers from elsewhere beside the surfaces of the same weights.
+
+    Raises:
+        ValueError: No surface is of these weights.
+    """
+    from landscape import Surface
+    from landscape.sharpness import Flatness
+
+    alone = [name for name, found in named.items() if all(isinstance(one, Flatness) for one in found)]
+    for name in alone:
+        numbers = named.pop(name)
+        weights = {one.attrs.get("checkpoint_sha256") for one in numbers}
+        owners = [
+            of
+            for of, found in named.items()
+            if {one.attrs.get("checkpoint_sha256") for one in found if isinstance(one, Surface)} & weights
+        ]
+        if not owners:
+            raise ValueError(f"{name} must be flatness numbers of the weights of a surface. Got no surface of these.")
+        named[owners[0]] += numbers
+    return named
+
+
+def _of_conflict(named: Mapping[str, Sequence[Result]]) -> bool:
+    from landscape import Conflict
+
+    every = [one for found in named.values() for one in found]
+    conflicts = [one for one in every if isinstance(one, Conflict)]
+    if conflicts and len(conflicts) < len(every):
+        raise UsageError("expected surface and flatness files, or conflict files. Got both: make a page of each.")
+    return bool(conflicts)

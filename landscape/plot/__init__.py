@@ -12,7 +12,11 @@ from landscape.plot.connectivity import connectivity
 from landscape.plot.contour import contour
 from landscape.plot.cosine import cosine
 from landscape.plot.curves import curves
+from landscape.plot.decomposition import decomposition
+from landscape.plot.density import density
+from landscape.plot.difference import difference
 from landscape.plot.effects import Effect, effects
+from landscape.plot.eigenvalues import eigenvalues
 from landscape.plot.error import error
 from landscape.plot.flatness import flatness
 from landscape.plot.heatmap import heatmap
@@ -34,7 +38,11 @@ __all__ = [
     "cosine",
     "cosines",
     "curves",
+    "decomposition",
+    "density",
+    "difference",
     "effects",
+    "eigenvalues",
     "error",
     "flatness",
     "heatmap",
