@@ -26,7 +26,7 @@ def surfaces_said(term: str, surfaces: Mapping[str, Sequence[Surface]]) -> str:
     names = ", ".join(name for name in surfaces if name)
     seeds = sorted({len(group) for group in surfaces.values()})
     parts = [
-        f"{mean_label(term, every)}{_split(every)}",
+        mean_label(term, every),
         names,
         f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count(seeds[0], "seed") if seeds[0] > 1 else "",
         _where(every),
@@ -36,10 +36,12 @@ def surfaces_said(term: str, surfaces: Mapping[str, Sequence[Surface]]) -> str:
 
 
 def mean_label(term: str, surfaces: Iterable[Surface]) -> str:
-    """Name of a term with what it is averaged over, such as ``ce, mean over 898 examples``, where all have the same."""
-    numbers = [surface.attrs.get("n_examples", "") for surface in surfaces]
-    known = {str(number.get(term, "") if isinstance(number, dict) else number) for number in numbers}
-    return f"{term}, mean over {known.pop() if len(known) == 1 else ''} examples".replace("  ", " ")
+    """Name of a term with what it is averaged over, as far as all agree: ``ce, mean over 898 test examples``."""
+    attrs = [surface.attrs for surface in surfaces]
+    numbers = [of.get("n_examples", "") for of in attrs]
+    number = _once(str(n.get(term, "") if isinstance(n, dict) else n) for n in numbers)
+    split = {"train": "training", "test": "test"}.get(_once(of.get("split") for of in attrs), "")
+    return " ".join(filter(None, [f"{term}, mean over", number, split, "examples"]))
 
 
 def exactness(surfaces: Iterable[Surface]) -> str:
@@ -49,10 +51,6 @@ def exactness(surfaces: Iterable[Surface]) -> str:
     """
     said = [sentence for surface in surfaces for sentence in (_sample(surface), _precision(surface))]
     return " ".join(dict.fromkeys(filter(None, said)))
-
-
-def _split(surfaces: Sequence[Surface]) -> str:
-    return {"train": " for training", "test": " for testing"}.get(_once(s.attrs.get("split") for s in surfaces), "")
 
 
 def _where(surfaces: Sequence[Surface]) -> str:
