@@ -13,13 +13,21 @@ log = logging.getLogger(__name__)
 
 
 def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone, together, named by their method and by what else tells them from others.
-
-    The teacher of others is left out. Of several groups, only the seeds that all of them have are taken, in order, so
-    that equal positions are pairs.
+    """The groups of `alike`: of several, only the seeds that all of them have, so that equal positions are pairs.
 
     Raises:
         ValueError: A run is there twice, or the groups have no seed in common.
+    """
+    return paired(alike(found))
+
+
+def alike(found: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, together, named by their method and by what else tells them from others.
+
+    The teacher of others is left out. Each group is in the order of its seeds.
+
+    Raises:
+        ValueError: A run is there twice.
     """
     teachers = {run.config.teacher for run in found}
     students = [run for run in found if run.path.name not in teachers]
@@ -31,7 +39,7 @@ def by_setting(found: Sequence[Run]) -> dict[str, list[Run]]:
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"each run must be given once. Got seeds {seeds} of one setting.")
     settings = {key: flat(asdict(group[0].config)) for key, group in groups.items()}
-    return paired({_name(key, settings): group for key, group in groups.items()})
+    return {_name(key, settings): group for key, group in groups.items()}
 
 
 def paired(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:

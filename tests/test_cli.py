@@ -25,6 +25,7 @@ import torch
 from tiny import CPU, RECIPE
 
 import dot.cli._shared
+from dot import runs
 from dot.cli import main
 from dot.cli.main import VERBS, module_of
 from dot.config import Network, StudyConfig, load_study
@@ -648,7 +649,7 @@ def test_more_than_two_terms(here: Path, call: Any) -> None:
     assert_one_line(call("plot c.h5 --kind cosine"), 1, "Got a, b, c. Choose two")
 
 
-def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> None:
+def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any, caplog: pytest.LogCaptureFixture) -> None:
     both = students(finished) + students(finished, "ce")
     for files, options, kind, stem in (
         ([f / "surface.h5" for f in both], [], "contour", "contour"),
@@ -666,6 +667,9 @@ def test_figures_are_named_and_kept_where_asked(finished: Path, call: Any) -> No
         assert found["caption"].startswith(said), "of two methods the smallest seed of each; of one its two seeds"
     found = strict(call(["explore", *(f / "surface.h5" for f in both), "-o", "page.html", "--json"]).out)
     assert found == {"page": "page.html", "surfaces": ["CE", "KD+DOT"]}
+    for folder in both:
+        left = runs.open_run(folder).config.seed != 0
+        assert (str(folder) in caplog.text) is left, "what is not shown is named"
     every = [path for f in both for path in sorted(f.glob("surface*.h5"))]
     assert strict(call(["explore", *every, "--json"]).out)["surfaces"] == ["CE", "KD+DOT"]
 

@@ -133,9 +133,17 @@ def test_a_page_is_one_whole_file(tmp_path):
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?https?:", text)
     assert len(text.encode()) < 6e6
     assert page.data["term"] == "kd"
+    ls.explore({"not UTF-8: \udcff": plane()}).write_html(tmp_path / "y.html")
+    assert "not UTF-8: ?" in (tmp_path / "y.html").read_text()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file must be a folder that can be made"):
         page.write_html(tmp_path / "file" / "x.html")
+
+
+def test_the_first_term_is_one_of_which_something_is_seen():
+    one = plane()
+    one.means["ce"][:] = np.nan
+    assert ls.explore(one).data["term"] == "kd"
 
 
 @pytest.mark.parametrize("results", [plane(), {"a": [plane(epoch=1), plane(1, epoch=2)]}, {"a": bundle()}])

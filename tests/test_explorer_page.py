@@ -26,6 +26,8 @@ FILES = {
     ("KD+DOT", "5", "test"): lambda: plane(4, (7, 5), extent=0.5, terms=("ce", "error"), epoch=5, split="test"),
 }
 
+FORMULA = '=HYPERLINK("http://example.org","read")'
+
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -545,6 +547,11 @@ def test_pages_with_little_to_see_say_so(chromium, folder):
         pick(tab, "log")
         settled(tab)
         assert "above zero: choose the linear scale" in panel(tab, 2).locator(".empty").text_content()
+        assert readings(tab)[2] == ""
+    ls.explore({"pending": pending, "with zeros": plane(3)}).write_html(folder / "little.html")
+    with opened(chromium, folder / "little.html", fragment="#term=error&scale=log") as tab:
+        settled(tab)
+        assert re.search(r"error = 0 ± 0\.0\d+ \(not shown on a log scale\)", readings(tab)[1])
 
 
 def test_lines_are_curves_with_their_mean(chromium, folder):
@@ -552,7 +559,8 @@ def test_lines_are_curves_with_their_mean(chromium, folder):
     given["many"].status[1, 0] = PENDING
     for name, lines in given.items():
         ls.store.create_surface(folder / f"{name}.h5", lines)
-    ls.explore({name: ls.load(folder / f"{name}.h5") for name in given}).write_html(folder / "lines.html")
+    shown = {name: ls.load(folder / f"{name}.h5") for name in given} | {FORMULA: bundle(2)}
+    ls.explore(shown).write_html(folder / "lines.html")
     with h5py.File(folder / "many.h5") as many, h5py.File(folder / "one.h5") as one:
         values, single, half = many["terms/ce"][()], one["terms/ce"][()], 1.96 * one["sem/ce"][()]
     values[1, 0] = np.nan
@@ -571,6 +579,9 @@ def test_lines_are_curves_with_their_mean(chromium, folder):
         go(tab, "at=-1,0")
         assert readings(tab)[0] == "x = -1: ce: 1 of 3 lines pending or not finite"
         text = saved(tab, "Download all data as CSV").path().read_text(encoding="utf-8")
-        rows = [row for row in csv.DictReader(io.StringIO(text)) if row["method"] == "many"]
+        every = list(csv.DictReader(io.StringIO(text)))
+        assert {row["method"] for row in every} == {"many", "one", f"'{FORMULA}"}, "text to a spreadsheet, no formula"
+        assert any(float(row["x"]) < 0 for row in every), "a number keeps its sign"
+        rows = [row for row in every if row["method"] == "many"]
         assert [row["direction"] for row in rows] == [str(i) for i in np.repeat(range(3), 9)]
         assert saved(tab, "Download the curves as SVG").suggested_filename == "lines.svg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from dot.config import StudyConfig, load_study
 
 if TYPE_CHECKING:
     from landscape import Problem
+
+log = logging.getLogger(__name__)
 
 Output = Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
 Written = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="PATH")]
@@ -179,18 +182,19 @@ def load_problem(path: str) -> Problem:
 def by_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """Result files by how they are named in a figure.
 
-    Those in run folders by their method, in the order of their seeds; others each by its own path.
+    Those in run folders by their method and what else tells them apart, in the order of their seeds; others each by its
+    own path.
 
     Raises:
-        ValueError: Runs of a method differ in more than their seed.
+        ValueError: A run folder has two of the files.
     """
-    from dot import gallery, runs
+    from dot import grouping, runs
 
     owners = {path: runs.open_run(path.parent) for path in paths if runs.is_run(path.parent)}
     named: dict[str, list[Path]] = {}
     if owners:
         files = {run.path: path for path, run in owners.items()}
-        groups = gallery.by_method(list(owners.values()))
+        groups = grouping.alike(list(owners.values()))
         named = {name: [files[run.path] for run in group] for name, group in groups.items()}
     return named | {str(path.with_suffix("")): [path] for path in paths if path not in owners}
 
@@ -208,6 +212,9 @@ def by_folder(paths: Sequence[Path]) -> dict[str, list[Path]]:
     folders: dict[Path, list[Path]] = {}
     for path in dict.fromkeys(paths):
         folders.setdefault(path.parent if runs.is_run(path.parent) else path, []).append(path)
-    first = [files[0] for files in folders.values()]
-    named = by_name(first)
-    return {name: next(files for files in folders.values() if files[0] == found[0]) for name, found in named.items()}
+    together = {files[0]: files for files in folders.values()}
+    named = by_name(list(together))
+    left = [str(path.parent) for found in named.values() for path in found[1:]]
+    if left:
+        log.warning("not shown, being other seeds of a method that is: %s", ", ".join(left))
+    return {name: together[found[0]] for name, found in named.items()}

@@ -27,7 +27,7 @@ def explore(results: Results, *, term: str | None = None) -> Page:
     Args:
         results: A surface; or 1 to 6 by name. Of a name there may be several, which differ in ``attrs["epoch"]`` or
             ``attrs["split"]``, and the `Flatness` of its minimum, for the table. Or a conflict, or some by name.
-        term: Which term of surfaces is shown first; their first by default.
+        term: Which term of surfaces is shown first; the first with a finite value by default.
 
     Raises:
         ValueError: There are no or too many names; a name has no surface, or two of the same epoch and split; there are

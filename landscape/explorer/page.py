@@ -60,7 +60,7 @@ class Page:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"{folder} must be a folder that can be made. Got: {error.strerror or error}.") from error
-        write_whole(path, self.to_html().encode())
+        write_whole(path, self.to_html().encode(errors="replace"))
 
     def show(self) -> None:
         """Show the page to be used: in a notebook below the cell, elsewhere in the web browser.

@@ -39,15 +39,16 @@ def surface_page(methods: Sequence[Method], term: str | None) -> Page:
 
     Args:
         methods: What is shown side by side.
-        term: Which term is shown first; the first of the first surface if None.
+        term: Which term is shown first; the first that has a finite value if None.
 
     Raises:
         ValueError: No surface has the term, or nothing of it is finite.
     """
-    shown = methods[0].surfaces[0].terms[0] if term is None else term
-    check_term(methods, shown)
     every = [surface for method in methods for surface in method.surfaces]
     terms = list(dict.fromkeys(of for surface in every for of in surface.terms))
+    seen = [of for of in terms if any(of in s.terms and np.isfinite(measured(s, of)).any() for s in every)]
+    shown = (seen or terms)[0] if term is None else term
+    check_term(methods, shown)
     definitions = Definitions()
     listed = [_method(method, definitions) for method in methods]
     plane = every[0].y is not None

@@ -92,9 +92,11 @@ const page = (() => {
     if (typeof content !== "string") setTimeout(() => URL.revokeObjectURL(url), 60000);
   }
 
-  // A row of a CSV file; what a text holds stays in its cell.
+  // A row of a CSV file. What a text holds stays in its cell, and no spreadsheet reads it as a formula.
   function csvRow(cells) {
-    return `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${String(cell).replaceAll('"', '""')}"` : String(cell))).join(",")}\r\n`;
+    const text = (cell) => (typeof cell === "string" && /^[=+\-@\t]/.test(cell) ? `'${cell}` : String(cell));
+    const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+    return `${cells.map((cell) => quoted(text(cell))).join(",")}\r\n`;
   }
 
   let made = 0;

@@ -81,7 +81,7 @@
     return { box, parts };
   }
 
-  function follow(log) {
+  function follow() {
     const { parts } = controls;
     parts.term.set(state.term);
     parts.alpha.set(state.alpha);
@@ -104,9 +104,10 @@
     });
   }
 
+  let log = false; // whether heights are asked for on a log scale, also where nothing can be shown on one
   async function drawNow() {
-    const log = (state.scale ?? (fields.isWide(fields.every, state) ? "log" : "linear")) === "log";
-    follow(log);
+    log = (state.scale ?? (fields.isWide(fields.every, state) ? "log" : "linear")) === "log";
+    follow();
     const common = state.colors === "shared" && fields.range(fields.every, state, log);
     views = panels_.map((panel) => view(panel, log, common));
     subtitle.textContent = heading();
@@ -145,7 +146,6 @@
   }
 
   function mark() {
-    const log = views[0]?.scale.log ?? false;
     const texts = panels_.map((panel) => panel.mark(state.at, state, log)).filter(Boolean);
     tell(`${readings.place({ x: state.at[0], y: lines ? null : state.at[1] })}. ${texts.join("; ")}.`);
   }

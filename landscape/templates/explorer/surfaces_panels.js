@@ -158,7 +158,7 @@ const panels = (() => {
 
     // The cross-hair at the nearest cell of this grid.
     mark([px, py], state, log) {
-      if (!this.surface) return "";
+      if (!this.surface) { this.reading.replaceChildren(); return ""; }
       const { x, y, columns } = this.grid;
       this.cell = { j: fields.nearest(x, px), i: y ? fields.nearest(y, py) : 0 };
       const inside = (axis, p) => { const [first, last] = fields.ends(axis); return p >= first && p <= last; };
