@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,23 @@ def test_every_kind_is_the_figure_of_the_library(kind: str, here: Path, call: An
     found = json.loads(out)
     expected = draw()
     assert found == {"kind": kind, "files": ["made.png"], "caption": plot.caption(expected)}
+    plot.save(expected, "expected.png")
+    assert Path("made.png").read_bytes() == Path("expected.png").read_bytes()
+
+
+def test_a_trade_off_says_that_its_losses_are_of_the_test_images_and_where_the_rate_drops(
+    here: Path, call: Any
+) -> None:
+    folder = next((tiny.finished_study() / "runs").glob("kd-dot-convnet4-*"))
+    status, out, _ = call(folder, "--kind", "tradeoff", "--json", "-o", "made.png")
+    assert status == 0
+    epochs = [json.loads(row)["test"] for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    path = tuple(np.array([epoch[term] for epoch in epochs]) for term in ("ce", "kd"))
+    drops = tomllib.loads((folder / "config.toml").read_text())["train"]["milestones"]
+    assert drops
+    labels = ("task loss (test)", "distillation loss (test)")
+    expected = plot.tradeoff({"KD+DOT": [path]}, labels=labels, marks=drops)
+    assert json.loads(out)["caption"] == plot.caption(expected)
     plot.save(expected, "expected.png")
     assert Path("made.png").read_bytes() == Path("expected.png").read_bytes()
 

@@ -192,7 +192,7 @@ def _of_runs(kind: str) -> _Draw:
 def _tradeoff(named: Named, _: str) -> Figure:
     from dot import gallery
 
-    return _function("tradeoff")(gallery.paths(gallery.by_method(named[""])))
+    return gallery.tradeoff(gallery.by_method(named[""]))
 
 
 def _function(kind: str) -> Callable[..., Figure]:
