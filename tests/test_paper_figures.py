@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def test_a_script_writes_its_figures_and_says_their_captions(
     assert all(caption.endswith(".") for caption in captions)
 
 
+def test_flatness_is_that_which_was_measured_alike_in_all_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    students = sorted((tiny.finished_study() / "runs").glob("kd-*-convnet4-*"))
+    copies = [shutil.copytree(path, tmp_path / "runs" / path.name) for path in students]
+    for copy in copies:
+        for i in range(20):  # of which one is nearly always found before the right one
+            (copy / f"flatness-test-ce-{i:08x}.h5").write_bytes(b"of another way")
+    monkeypatch.setattr("sys.argv", ["it", *map(str, copies), "-o", str(tmp_path / "paper")])
+    figures = importlib.import_module("figure_flatness")
+    figures.main()
+    assert "paper-measures.png" in capsys.readouterr().out
+    next(copies[0].glob("flatness-train-*.h5")).unlink()
+    with pytest.raises(SystemExit, match="measured in one way"):
+        figures.main()
+
+
 def test_captions_have_the_number_of_examples_and_seeds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -47,6 +66,6 @@ def test_captions_have_the_number_of_examples_and_seeds(
     said = capsys.readouterr().out
     lines = ls.load(students[0] / "lines.h5")
     seeds = {runs.open_run(path).config.seed for path in students}
-    assert f"mean over {lines.attrs['n_examples']} examples" in said
+    assert f"mean over {lines.attrs['n_examples']} training examples" in said
     assert f"{len(seeds)} seeds; {len(lines.x)} points along {len(lines.status)} filter-normalised directions" in said
     assert f"KD+DOT ({len(seeds)} seeds)" in said
