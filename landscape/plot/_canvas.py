@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.plot._axis import count
+from landscape.plot._names import visible
 from landscape.plot._style import for_paper, sized
 from landscape.plot._text import height, wide, wrapped
 
@@ -56,8 +57,10 @@ class Canvas:
         """
         if handles is None:
             handles = [handle for ax in self.axes for handle in ax.get_legend_handles_labels()[0]]
+        if not handles:
+            return
         room = self.figure.get_figwidth() if self.own else self.width(self.axes[0])
-        names = [wrapped(str(handle.get_label()), 0.8 * room, "small") for handle in handles]
+        names = [visible(wrapped(str(handle.get_label()), 0.8 * room, "small")) for handle in handles]
         of: dict[str, Any] = {"fontsize": "small", "title_fontsize": "small", "title": title}
         if self.own:
             fits = int(room / (max(wide(name, "small") for name in names) + _KEY * height(size="small")))

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from landscape.plot._names import visible
+
 _TOP, _BOTTOM = 0.985, 0.02
 
 
@@ -25,4 +27,4 @@ def mark_edge(ax: Axes, x: ArrayLike, color: str, *, zero: bool = False, label: 
     heights = np.full(places.shape, _BOTTOM if zero else _TOP)
     across = ax.get_xaxis_transform()  # given at once, else the heights would count as values
     (marks,) = ax.plot(places, heights, "v" if zero else "x", transform=across, color=color, markersize=4.5)
-    marks.set(clip_on=False, label=label)
+    marks.set(clip_on=False, label=label and visible(label))

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from landscape.plot._cells import edges
+from landscape.plot._names import visible
 from landscape.plot._surfaces import plane_y
 from landscape.plot._text import wide, wrapped
 from landscape.results import Array, Surface
@@ -128,7 +129,7 @@ def _round(most: float) -> float:
 
 def _key(marker: str, label: str, **of: Any) -> Line2D:
     looks: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "black"}
-    return Line2D([], [], marker=marker, label=label, **(looks | of))
+    return Line2D([], [], marker=marker, label=visible(label), **(looks | of))
 
 
 def once(keys: Sequence[Line2D]) -> list[Line2D]:

@@ -15,6 +15,7 @@ from landscape.plot import _bands
 from landscape.plot._axis import coordinate_label, count, in_log
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
+from landscape.plot._names import visible
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy, width
 from landscape.plot._surfaces import check_term, measured
 from landscape.plot._text import wrapped
@@ -138,7 +139,7 @@ def _draw(ax: Axes, drawn: Sequence[_Curve], inches: float, log: bool) -> None:
         mean = np.where(one.mean > 0, one.mean, np.nan) if log else one.mean
         # A point with gaps on both sides would vanish from a line alone; else many markers would hide the lines.
         every = 1 if np.isnan(mean).any() else max(1, round(len(one.x) / (_MARKERS * inches)))
-        ax.plot(one.x, mean, label=one.label, zorder=2.2, markevery=every, **_line(one))
+        ax.plot(one.x, mean, label=visible(one.label), zorder=2.2, markevery=every, **_line(one))
         if one.banded:
             _fill(ax, one, log)
         gaps = one.x[np.isnan(mean)]
@@ -176,7 +177,7 @@ def _mark_gaps(ax: Axes, one: _Curve, gaps: Array, log: bool) -> None:
         linestyle="none",
         marker="x",
         markersize=5,
-        label=f"{one.name}: {why}" if one.name else why,
+        label=visible(f"{one.name}: {why}" if one.name else why),
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 from landscape.hessian import Density
 from landscape.plot._axis import count
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._names import short
+from landscape.plot._names import short, visible
 from landscape.plot._style import BAND_ALPHA, MISSING_COLOR, WIDTH, Look, looks, tidy, width
 
 _FINE = 300.0
@@ -68,7 +68,7 @@ def _matrix(named: Mapping[str, Density]) -> str:
 
 def _draw(ax: Axes, name: str, one: Density, look: Look) -> None:
     label = ": ".join(filter(None, (short(name), f"broadened by {one.width:.2g}")))
-    ax.plot(one.x, one.density, color=look.color, linestyle=look.linestyle, linewidth=1.2, label=label)
+    ax.plot(one.x, one.density, color=look.color, linestyle=look.linestyle, linewidth=1.2, label=visible(label))
     ax.fill_between(one.x, *one.band, color=look.color, alpha=BAND_ALPHA, linewidth=0)
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from landscape.hessian import Eigenpairs
 from landscape.plot._axis import is_wide
 from landscape.plot._canvas import Given, canvas
-from landscape.plot._names import short
+from landscape.plot._names import short, visible
 from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy, width
 
 _SPREAD = 0.5
@@ -77,5 +77,5 @@ def _draw(ax: Axes, name: str, one: Eigenpairs, look: Look, shift: float) -> Non
         markerfacecolor=face,
         elinewidth=1.0,
         capsize=3,
-        label=label or None,
+        label=visible(label) or None,
     )

@@ -13,6 +13,7 @@ from landscape.plot._axis import count
 from landscape.plot._bands import mean_of_known
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import common_terms, recordings_said
+from landscape.plot._names import visible
 from landscape.plot._style import MISSING_COLOR, WIDTH, Look, looks, tidy, width
 from landscape.plot._text import height, wrapped
 from landscape.results import Array
@@ -82,7 +83,7 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look, rows: Arra
     centre, low, high = _summary(seeds)
     size = float(np.clip(72 * inches / 3.4, 1.8, 5.0))
     ax.hlines(rows, low, high, color=look.color, linewidth=0.3 * size)
-    label = f"{name}: {count(len(seeds), 'seed')}"
+    label = visible(f"{name}: {count(len(seeds), 'seed')}")
     ax.plot(centre, rows, color=look.color, linestyle="none", marker=look.marker, markersize=size, label=label)
 
 

@@ -14,7 +14,7 @@ from landscape.plot._axis import count, is_wide
 from landscape.plot._bands import band
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._edge import mark_edge
-from landscape.plot._names import short
+from landscape.plot._names import short, visible
 from landscape.plot._style import BAND_ALPHA, WIDTH, Look, looks, tidy, width
 from landscape.results import Array
 
@@ -90,7 +90,7 @@ def _draw(ax: Axes, name: str, of: Mapping[float, Sequence[float]], look: Look, 
     x = np.array(sorted(of), dtype=np.float64)
     rows = [np.asarray(of[at], dtype=np.float64) for at in sorted(of)]
     mean, low, high = (np.array(side) for side in zip(*(_summary(seeds) for seeds in rows), strict=True))
-    label = f"{short(name)}: {_seeds(of)}"
+    label = visible(f"{short(name)}: {_seeds(of)}")
     (line,) = ax.plot(x, mean, color=look.color, linestyle=look.linestyle, linewidth=1.5, label=label)
     line.set(marker=look.marker, markersize=4.5)
     ax.fill_between(x, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from landscape.plot._axis import count, is_wide
 from landscape.plot._canvas import Canvas, Given, canvas
+from landscape.plot._names import visible
 from landscape.plot._style import WIDTH, Look, looks, tidy, width
 from landscape.plot._text import height, wrapped
 from landscape.results import Array
@@ -127,7 +128,9 @@ def _draw(ax: Axes, mean: _Mean, seeds: Sequence[Path], time: Normalize) -> None
     if len(seeds) > 1:
         for task, distill in seeds:
             ax.plot(task, distill, color=look.color, linewidth=0.5, alpha=0.5, zorder=1.9)
-    ax.plot(mean.task, mean.distill, color=look.color, linestyle=look.linestyle, linewidth=1.6, label=mean.name)
+    ax.plot(
+        mean.task, mean.distill, color=look.color, linestyle=look.linestyle, linewidth=1.6, label=visible(mean.name)
+    )
     if not known.size:
         return
     every = known[:: -(-len(known) // _DOTS)]
