@@ -195,3 +195,40 @@ def test_recordings_that_cannot_be_compared_are_refused(tmp_path) -> None:
     figure = plot.decomposition(dict(zip(HOSTILE, ([nothing], [single], [single, single]), strict=False)))
     plot.save(figure, tmp_path / "odd.png")
     assert all((drawn.get_ydata() == 0).all() for drawn in figure.axes[0].lines[:3])
+
+
+# Records that no line goes through
+
+
+def holed(kept: list[int], steps: int = 7):
+    """Gradients of norm 1, of which both are zero but at some steps, so that there they have no cosine and no share."""
+    gram = np.zeros((steps, 1, 2, 2))
+    gram[kept, 0] = [[1.0, 0.5], [0.5, 1.0]]
+    return from_gram(("ce", "kd"), list(range(steps)), ("fc",), gram)
+
+
+@pytest.mark.parametrize("draw", [plot.cosine, plot.inconsistency])
+def test_a_record_between_gaps_has_a_marker_and_others_have_none(draw) -> None:
+    (panel,) = draw({"KD": [holed([0, 1, 3, 6])]}).axes
+    shown = [one for one in panel.lines if len(one.get_xdata()) == 7]
+    assert shown
+    for one in shown:
+        assert one.get_marker() not in ("", "None")
+        assert list(one.get_markevery()) == [3, 6]
+
+
+@pytest.mark.parametrize("draw", [plot.cosine, plot.inconsistency, plot.decomposition])
+def test_a_single_record_is_seen(draw) -> None:
+    figure = draw({"KD": [conflict(steps=range(1))]})
+    figure.canvas.draw()
+    shown = [one for one in figure.axes[0].lines if len(one.get_xdata()) == 1]
+    assert shown
+    assert all(list(one.get_markevery()) == [0] and one.get_marker() in "osD^vP" for one in shown)
+
+
+def test_a_norm_between_zeros_has_a_marker_on_a_log_scale() -> None:
+    gram = np.zeros((4, 1, 2, 2))
+    gram[[1, 3], 0] = [[[1.0, 0.5], [0.5, 1.0]], [[1e6, 5e5], [5e5, 1e6]]]
+    (panel,) = plot.decomposition({"KD": [from_gram(("ce", "kd"), range(4), ("fc",), gram)]}).axes
+    assert panel.get_yscale() == "log"
+    assert list(panel.lines[0].get_markevery()) == [1, 3]

@@ -20,6 +20,12 @@ def band(rows: Array, low: float, high: float) -> tuple[Array, Array, Array]:
     return drawn[0], drawn[1], drawn[2]
 
 
+def alone(values: Array) -> list[int]:
+    """Which of the values ``[n]`` have none on either side, so that no line goes through them: they need a marker."""
+    known = np.concatenate([[False], np.isfinite(values), [False]])
+    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+
+
 def mean_of_known(values: Array, axis: int | tuple[int, ...]) -> Array:
     """Mean over ``axis`` of the values that are not NaN; NaN where all are."""
     known = ~np.isnan(values)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.conflict.result import Conflict
-from landscape.plot._bands import band
+from landscape.plot._bands import alone, band
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import (
     at_steps,
@@ -20,6 +20,7 @@ from landscape.plot._conflicts import (
     recordings_said,
     row_size,
 )
+from landscape.plot._names import visible
 from landscape.plot._style import BAND_ALPHA, looks, tidy
 
 
@@ -58,6 +59,7 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]
         rows = np.stack([at_steps(seed, steps, seed.inconsistent_share[term]) for seed in seeds])
         mean, low, high = band(rows, 0.0, 1.0)
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-        label = f"{term} gradient"
-        ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
+        label = visible(f"{term} gradient")
+        (line,) = ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
+        line.set(marker=look.marker, markersize=3.5, markevery=alone(mean))
     tidy(ax)
