@@ -350,13 +350,44 @@ def test_a_straight_line_is_between_the_networks_from_0_to_1() -> None:
     assert "Along the paths: line: barrier 0.5; curve: no barrier." in plot.caption(figure)
 
 
+def test_no_barrier_is_claimed_where_the_networks_are_not_on_the_grid() -> None:
+    x = np.linspace(-0.5, 1.5, 51)
+    assert not np.isclose(x, 0.0).any()
+    figure = plot.connectivity(between(2.0 - 2.0 * x**2, x=x, path=False), term="ce")
+    assert "barrier not known (0 and 1 are not on the grid)" in plot.caption(figure)
+    assert not arrows(figure.axes[0])
+    on_it = np.linspace(-0.3, 1.2, 16)  # rounding leaves 0 at 5e-17
+    of_rounding = plot.connectivity(between(4.0 * on_it * (1.0 - on_it) + 1.0, x=on_it, path=False), term="ce")
+    assert 0.0 not in on_it
+    assert "barrier 1." in plot.caption(of_rounding)
+
+
+@pytest.mark.parametrize(("kind", "claimed"), [("interpolation", True), ("random", False), ("gradient", False)])
+def test_a_barrier_is_one_between_two_networks(kind: str, claimed: bool) -> None:
+    line_ = between([2.0, 5.0, 2.0], path=False)
+    known = replace(line_, directions=Directions(({},), normalize="none", ignore="none", kind=kind))
+    figure = plot.connectivity(known, term="ce")
+    assert ("barrier 3." in plot.caption(figure)) == claimed
+    assert ("barrier not known (the line is no interpolation of two networks)" in plot.caption(figure)) != claimed
+    assert (figure.axes[0].get_xlabel() == "position between the networks") == claimed
+    assert len(arrows(figure.axes[0])) == claimed
+
+
+def test_a_point_of_a_path_between_missing_ones_has_a_marker() -> None:
+    values = np.ones(60)
+    values[[6, 8]] = np.nan
+    found = line(plot.connectivity(between(values), term="ce").axes[0], "no barrier")
+    assert found.get_marker() not in ("", "None")
+    assert 7 in np.arange(60)[:: found.get_markevery()]
+
+
 def test_what_is_missing_of_a_path_is_said() -> None:
     values = np.array([1.0, np.inf, 3.0, 1.0])
     figure = plot.connectivity({"a": between(values), "b": between([np.nan, 5.0, 1.0, 1.0])}, term="ce")
     ax = figure.axes[0]
     assert line(ax, "a").get_label() == "a: barrier of at least 2"
     np.testing.assert_array_equal(line(ax, "a: pending").get_xdata(), between(values).x[[1]])
-    assert line(ax, "b").get_label() == "b: barrier not known"
+    assert line(ax, "b").get_label() == "b: barrier not known (an end is missing)"
     assert len(arrows(ax)) == 1
     whole = plot.connectivity({"a": between([1.0, 3.0, 3.0, 1.0]), "b": between([1.0, 5.0, 1.0, 1.0])}, term="ce")
     assert ax.get_ylim() == whole.axes[0].get_ylim(), "a cross is at no value"
