@@ -139,6 +139,26 @@ def test_error_of_a_full_surface_is_that_over_the_examples():
     assert figure.get_supxlabel() == ""
 
 
+def test_error_of_a_mean_of_zero_is_undefined_and_not_called_not_finite():
+    one = plane()
+    one.means["ce"][1, 2] = 0.0
+    one.sems["ce"][3, 4] = np.nan
+    figure = plot.error(one, term="ce")
+    assert keys(figure) == ["undefined: the mean is 0", "error not known"]
+    at = {
+        found.get_hatch(): [path.vertices[:4].mean(axis=0) for path in found.get_paths()] for found in hatched(figure)
+    }
+    np.testing.assert_allclose(at["-----"], [[one.x[2], one.y[1]]])
+    np.testing.assert_allclose(at["...."], [[one.x[4], one.y[3]]])
+    assert set(at) == {"-----", "...."}
+    one.means["ce"][0, 0], one.status[0, 0] = np.inf, NOT_FINITE
+    assert "not finite" in keys(plot.error(one, term="ce"))
+
+
+def hatched(figure):
+    return [found for found in figure.axes[0].collections if found.get_hatch() and found.get_paths()]
+
+
 def test_captions_say_how_exact_a_surface_is():
     one = sampled_plane()
     text = (
@@ -383,6 +403,20 @@ def test_contour_of_few_cells_shows_each_in_its_place(shape):
 def test_contour_of_huge_and_tiny_values_is_drawn(low, high):
     for log in (None, True, False):
         plot.contour(plane(low=low, high=high), term="ce", log=log).draw_without_rendering()
+
+
+@pytest.mark.parametrize("draw", [plot.contour, plot.relief])
+def test_what_is_too_large_or_too_small_for_a_scale_is_said(draw, tmp_path):
+    huge, tiny = plane(), plane(low=1e-292, high=1e-290)
+    huge.means["ce"].flat[:2] = -1.7e308, 1.7e308
+    with pytest.raises(ValueError, match=r"must span at most 2.2e\+307. Got -1.7e\+308 to 1.7e\+308. Divide"):
+        draw(huge, term="ce")
+    with pytest.raises(ValueError, match=r"must reach 1e-280. Got 1.\d*e-292 to \d.*e-29[01]. Multiply"):
+        draw(tiny, term="ce", log=True)
+    huge.means["ce"].flat[:2] = -1e307, 1e307
+    plot.save(draw(huge, term="ce"), tmp_path / "huge.png")
+    plot.save(draw(tiny, term="ce", log=False), tmp_path / "tiny.png")
+    plot.save(draw(plane(low=1e-300, high=1e-279), term="ce", log=True), tmp_path / "wide.png")
 
 
 def test_contour_colour_bar_has_its_whole_label_and_numbers_apart():

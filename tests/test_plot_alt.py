@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from test_plot import bundle, conflict, every_figure, plane, surface
 from test_plot_conflicts import random
 from test_plot_flatness import WIDTH, row, verdict
+from test_plot_spectrum import density, eigenpairs
 
 from landscape import plot
+from landscape.conflict import from_gram
+from landscape.directions import Directions
 from landscape.plot import alt_text
+from landscape.plot._canvas import canvas
 from landscape.results import NOT_FINITE, PENDING
 
 
@@ -99,6 +105,68 @@ def test_a_surface_in_3_d_is_said_with_its_range_in_numbers_not_in_logarithms() 
     assert "logarithmic" in said
     low, high = map(float, said.split("examples from ")[1].split(",")[0].split(" to "))
     assert 0.01 <= low < high <= 100.0
+
+
+def test_a_surface_in_3_d_is_said_with_its_lowest_and_highest_cell_and_where_they_are() -> None:
+    one, other = plane(), plane(1)
+    one.means["ce"][:] = 100.0
+    one.means["ce"][1, 2], one.means["ce"][4, 6] = 84.0, 1.56e40
+    one.means["ce"][0, 0], one.status[0, 0] = np.inf, NOT_FINITE
+    said = alt_text(plot.relief({"KD": one, "DOT": other}, term="ce", log=True))
+    where = f"({one.x[2]:.3g}, {one.y[1]:.3g})"
+    assert f"KD: lowest 84 at {where}, highest 1.56e+40 at (1, 2); 1 of 35 cells without a value." in said
+    assert f"DOT: lowest {other.values('ce').min():.3g} at " in said
+    alone = alt_text(plot.relief(one, term="ce"))
+    assert "colour is ce, mean over examples from 84 to 1.56e+40, logarithmic" in alone
+
+
+def test_axes_of_a_map_run_over_its_cells_and_not_over_their_borders() -> None:
+    one = plane()
+    one.x = np.array([-1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 1.0])  # of which no cell lies amid its borders
+    one.means["ce"][2, 5] = 0.5
+    figures = [plot.contour(one, term="ce"), plot.difference(one, replace(plane(1), x=one.x), term="ce")]
+    for figure in [*figures, plot.error(one, term="ce")]:
+        assert "X (filter norms) from -1 to 1; y (filter norms) from -2 to 2" in alt_text(figure)
+    assert "lowest 0.5 at (0.4, 0)" in alt_text(figures[0])
+
+
+def test_axes_of_a_trajectory_run_as_far_as_its_path() -> None:
+    path = np.array([[0.0, 0.0], [1.0, 0.5], [3.0, -4.0]])
+    one = replace(
+        plane(), directions=Directions(({}, {}), "none", "none", kind="trajectory", points={"trajectory": path})
+    )
+    said = alt_text(plot.trajectory(one, term="ce"))
+    assert "from -1 to 3" in said
+    assert "from -4 to 2" in said
+
+
+def test_names_that_begin_with_an_underscore_are_shown() -> None:
+    name = "_under"
+    lines = replace(surface([1.0, np.nan, 2.0], dims=("x",)), x=np.array([0.0, 0.5, 1.0]))
+    figures = {
+        "curves": plot.curves({name: bundle()}, term="ce"),
+        "connectivity": plot.connectivity({name: lines}, term="ce"),
+        "sweep": plot.sweep({name: {1.0: [2.0], 2.0: [np.nan]}}, x_label="x", y_label="y"),
+        "layers": plot.layers({name: [conflict()]}),
+        "density": plot.density({name: density()}),
+        "eigenvalues": plot.eigenvalues({name: eigenpairs([2.0, 1.0]), "b": eigenpairs([1.0])}),
+        "tradeoff": plot.tradeoff({name: [(np.arange(1.0, 4.0), np.arange(2.0, 5.0))]}),
+    }
+    for kind, figure in figures.items():
+        figure.canvas.draw()
+        texts = [text.get_text().strip() for text in figure.legends[0].get_texts()]
+        assert any(text.startswith(name) for text in texts), kind
+        assert name in alt_text(figure), kind
+    missing = [text.get_text() for text in figures["connectivity"].legends[0].get_texts()]
+    assert any("pending" in text for text in missing)
+    terms = plot.inconsistency({"a": [from_gram((name, "kd"), [0, 1], ("fc",), np.ones((2, 1, 2, 2)))]})
+    assert [text.get_text().strip() for text in terms.legends[0].get_texts()] == [f"{name} gradient", "kd gradient"]
+
+
+def test_a_legend_without_an_entry_is_none() -> None:
+    on = canvas(None, size=(4.0, 3.0))
+    on.legend()
+    assert not on.figure.legends
 
 
 def test_a_place_at_zero_is_zero() -> None:

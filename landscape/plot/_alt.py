@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator
 
 from landscape.plot._axis import count
 from landscape.plot._drawn import cells_said, line_said, map_said, named_lines, rows_said, short, tick_names
+from landscape.plot._kept import kept
 
 _MOST = 600
 """Letters of a text; what does not fit is counted."""
@@ -83,7 +84,7 @@ def _panel(ax: Axes, figure: Figure) -> _Panel:
     name = next((said for loc in ("left", "center", "right") if (said := ax.get_title(loc=loc))), "")
     maps = [drawn for drawn in ax.collections if isinstance(drawn, QuadMesh)]
     if ax.name == "3d":
-        kind, shown = "surface in 3-D", []
+        kind, shown = "surface in 3-D", [map_said(ax, maps)] if kept(ax) else []
     elif maps or ax.images:
         kind, shown = "map in colour", [map_said(ax, maps)]
     elif tick_names(ax.xaxis) and tick_names(ax.yaxis) and ax.texts:
@@ -124,11 +125,25 @@ def _axis(ax: Axes, which: str, letter: str, above: str) -> str:
     if labels:
         return f"{which} {_listed([short(label) for label in labels.values()])}"
     low, high = sorted(getattr(ax, f"get_{letter}lim")())
-    ends = np.array([getattr(other.dataLim, f"interval{letter}") for other in siblings])
+    ends = np.array([_drawn_ends(other, letter) for other in siblings])
     first, last = ends[:, 0].min(), ends[:, 1].max()
-    if ax.name != "3d" and low <= last and first <= high:  # what is drawn, without the margins around it
+    if low <= last and first <= high:  # what is drawn, without the margins around it
         low, high = max(low, first), min(high, last)
     return _range(short(name), low, high, axis.get_scale() == "log")
+
+
+def _drawn_ends(ax: Axes, letter: str) -> tuple[float, float]:
+    """From where to where axes show something: of a map the cells as measured, not their borders, and paths in it."""
+    cells = kept(ax)
+    if cells is None:
+        first, last = getattr(ax.dataLim, f"interval{letter}")
+        return (first, last) if ax.name != "3d" else (-np.inf, np.inf)
+    lines = [
+        getattr(line, f"get_{letter}data")(orig=False) for line in ax.lines if line.get_transform() == ax.transData
+    ]
+    paths = [line for line in lines if len(line) > 1]
+    places = np.concatenate([getattr(cells, letter), *paths]).astype(np.float64)
+    return float(np.nanmin(places)), float(np.nanmax(places))
 
 
 def _colours(bar: Axes) -> str:
@@ -142,7 +157,7 @@ def _ends(axis: Axis) -> tuple[float, float, bool]:
     low, high = map(float, sorted(axis.get_view_interval()))
     places, numbers = axis.get_ticklocs(), _numbers(axis)
     if numbers and not np.allclose(numbers, places, rtol=1e-3):
-        return min(numbers), max(numbers), True
+        return float(10.0**low), float(10.0**high), True
     return low, high, axis.get_scale() == "log"
 
 

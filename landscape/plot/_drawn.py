@@ -12,6 +12,7 @@ from matplotlib.container import ErrorbarContainer, StemContainer
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
+from landscape.plot._kept import kept
 from landscape.results import Array
 
 _NAME = 40
@@ -19,8 +20,11 @@ _NAME = 40
 
 
 def map_said(ax: Axes, meshes: list[QuadMesh]) -> str:
-    """The lowest and the highest cell, and where they are."""
-    if meshes:
+    """The lowest and the highest cell, and where they are; of other figures, amid its borders."""
+    cells = kept(ax)
+    if cells is not None:
+        values, centres = cells.values, np.stack(np.meshgrid(cells.x, cells.y), axis=-1)
+    elif meshes:
         values = np.ma.filled(np.ma.asarray(meshes[0].get_array(), np.float64), np.nan)
         corners = np.asarray(meshes[0].get_coordinates())
         centres = (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:]) / 4

@@ -16,6 +16,7 @@ from landscape.plot._axis import coordinate_label, in_log, round_levels
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
 from landscape.plot._cells import Hatch, edges, hatch, key
+from landscape.plot._kept import keep
 from landscape.plot._marks import RIM, mark_lowest, mark_origin, mark_points, once, scale_bar
 from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes
@@ -115,6 +116,7 @@ def _scale(values: Array, *, log: bool) -> tuple[Normalize, Array]:
 def _draw(ax: Axes, surface: Surface, values: Array, norm: Normalize, levels: Array) -> None:
     x, y = surface.x, plane_y(surface)
     ax.pcolormesh(edges(x), edges(y), values, norm=norm, cmap=_COLORS, rasterized=True)
+    keep(ax, x, y, values)
     crossed = levels[(levels > np.nanmin(values, initial=np.inf)) & (levels < np.nanmax(values, initial=-np.inf))]
     if crossed.size and min(values.shape) > 1:
         lines = ax.contour(x, y, values, levels=crossed, colors="white", linewidths=0.8)

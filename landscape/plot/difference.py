@@ -18,7 +18,8 @@ from landscape.plot._axis import coordinate_label, count, is_wide, round_levels
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
 from landscape.plot._cells import WITHIN, edges, hatch, key
-from landscape.plot._names import short
+from landscape.plot._kept import keep
+from landscape.plot._names import short, visible
 from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes
 from landscape.plot._text import wrapped
@@ -131,6 +132,7 @@ def _draw(ax: Axes, both: Surface, values: Array, within: NDArray[np.bool_], nor
     columns, rows = edges(x), edges(y)
     ax.set_box_aspect(1)
     ax.pcolormesh(columns, rows, values, norm=norm, cmap=_COLORS, rasterized=True)
+    keep(ax, x, y, values)
     hatch(ax, columns, rows, within, WITHIN)
     if np.isnan(values).any():
         mark_missing(ax, both, values)
@@ -165,7 +167,8 @@ def _legend(on: Canvas, both: Surface, term: str, names: tuple[str, str], within
     lines = [(f"{short(names[0])} higher", _ABOVE)] * bool((values > 0).any())
     lines += [(f"{short(names[1])} higher", _BELOW)] * bool((values < 0).any())
     handles: list[Any] = [
-        Line2D([], [], color="black", linestyle=style, linewidth=thick, label=label) for label, (style, thick) in lines
+        Line2D([], [], color="black", linestyle=style, linewidth=thick, label=visible(label))
+        for label, (style, thick) in lines
     ]
     handles += [key(WITHIN, "within the error")] * bool(within.any())
     legend(replace(on, own=False), {"": both}, term, more=handles)  # into the axes, for its entries

@@ -8,26 +8,30 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from landscape.plot._axis import coordinate_label
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
-from landscape.plot._cells import edges
+from landscape.plot._cells import WITHIN, Hatch, edges, hatch, key
+from landscape.plot._kept import keep
 from landscape.plot._style import width
-from landscape.plot._surfaces import plane_y, planes, relative_error
+from landscape.plot._surfaces import measured, plane_y, planes, relative_error
 from landscape.plot._text import height, wrapped
 from landscape.plot.contour import legend, mark_missing
 from landscape.results import PENDING, Array, Surface
 
 _PANEL = 3.6
 _COLORS = ("cividis", "viridis")
+_UNDEFINED = Hatch("#ffffff", "#7a7a7a", "-----")
+_UNKNOWN = WITHIN
 
 
 def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = None) -> Figure:
     """Relative standard error of every cell, in one scale; beside it, of a sampled plane, the examples evaluated.
 
     Of a sampled plane the error is that of the mean over all its examples, and 0 where all were evaluated; of another
-    one, that over the examples.
+    one, that over the examples. A cell has none where its mean is 0, or where its standard error is not known.
 
     Args:
         surfaces: One plane, or 1 to 6 by name.
@@ -51,23 +55,38 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = N
         kind = "over the examples" if surface.sampled is None else "of sampling"
         label = f"standard error {kind}, % of {term}"
         _draw(on, row[0], surface, errors[name], Normalize(0, top or 1.0), _COLORS[0], label)
+        for cells, look in zip(_without(surface, term), (_UNDEFINED, _UNKNOWN), strict=True):
+            hatch(row[0], edges(surface.x), edges(plane_y(surface)), cells, look)
+        mark_missing(row[0], surface, measured(surface, term))
         if surface.sampled is not None:
             counts = np.where(surface.status == PENDING, np.nan, surface.sampled.n_examples.astype(float))
             low, high = max(1.0, float(np.nanmin(counts))), float(np.nanmax(counts))
             _draw(on, row[1], surface, counts, LogNorm(low, max(high, 1.01 * low)), _COLORS[1], "examples evaluated")
+            mark_missing(row[1], surface, counts)
         elif columns == 2:
             row[1].axis("off")
     on.titles([title for name in named for title in (name, "")[:columns]])
     on.spread_ticks()
-    legend(on, named, term)
+    undefined, unknown = (
+        any(cells.any() for cells in of) for of in zip(*(_without(s, term) for s in named.values()), strict=True)
+    )
+    keys = [key(_UNDEFINED, "undefined: the mean is 0")] * undefined + [key(_UNKNOWN, "error not known")] * unknown
+    legend(on, named, term, more=keys)
     said = surfaces_said(term, {name: [one] for name, one in named.items()})
     return on.finish(f"Standard error of {said}", exactness(named.values()))
 
 
+def _without(surface: Surface, term: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Finite cells without a relative error: those whose mean is 0, and those whose standard error is not known."""
+    values = measured(surface, term)
+    empty = np.isfinite(values) & np.isnan(relative_error(surface, term))
+    return empty & (values == 0), empty & (values != 0)
+
+
 def _draw(on: Canvas, ax: Axes, surface: Surface, values: Array, norm: Normalize, colors: str, label: str) -> None:
     mesh = ax.pcolormesh(edges(surface.x), edges(plane_y(surface)), values, norm=norm, cmap=colors, rasterized=True)
+    keep(ax, surface.x, plane_y(surface), values)
     ax.set_box_aspect(1)
-    mark_missing(ax, surface, values)
     bar = on.figure.colorbar(mesh, ax=ax, location="bottom", shrink=0.9)
     bar.set_label(wrapped(label, on.width(ax), "small"), fontsize="small", parse_math=False)
     bar.ax.tick_params(labelsize="small")

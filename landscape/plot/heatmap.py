@@ -17,6 +17,7 @@ from landscape.plot._axis import count
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._cells import UNKNOWN, edges, hatch, key
 from landscape.plot._conflicts import common_terms
+from landscape.plot._kept import keep
 from landscape.plot._names import short
 from landscape.plot._room import columns_of
 from landscape.plot._style import WIDTH, width
@@ -110,8 +111,10 @@ def _draw(on: Canvas, ax: Axes, conflict: Conflict, shown: _Shown) -> bool:
     """Draw a recording; whether some of its values are unknown."""
     order = np.argsort(conflict.step)
     values = shown.of(conflict.gram[order]).T
-    x, y = edges(conflict.step[order].astype(np.float64)), np.arange(len(values) + 1, dtype=np.float64) - 0.5
+    steps, rows = conflict.step[order].astype(np.float64), np.arange(len(values), dtype=np.float64)
+    x, y = edges(steps), edges(rows)
     ax.pcolormesh(x, y, values, norm=shown.norm, cmap=shown.colors, rasterized=True)
+    keep(ax, steps, rows, values)
     hatch(ax, x, y, np.isnan(values), UNKNOWN)
     every = int(np.ceil(len(values) * height(size="small") / max(on.height(ax), 0.1)))
     ticks = np.arange(0, len(values), every)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from landscape.plot._axis import coordinate_label, count, in_log, round_levels
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._caption import exactness, mean_label, surfaces_said
+from landscape.plot._kept import keep
 from landscape.plot._room import columns_of
 from landscape.plot._style import width
 from landscape.plot._surfaces import measured, plane_y, planes, value_range
@@ -144,6 +145,7 @@ def _draw(ax: Axes3D, surface: Surface, values: Array, scale: _Scale) -> None:
     rows, columns = np.nonzero(lone)
     ax.scatter(x[columns], y[rows], z[lone], c=z[lone], cmap=_COLORS, norm=norm, s=9, depthshade=False, zorder=3)
     _draw_floor(ax, x, y, z, scale)
+    keep(ax, x, y, values)
     ax.set(xlim=_ends(x), ylim=_ends(y), zlim=(scale.floor, top))
     ax.computed_zorder = False  # which would draw lines of the floor over the surface
     ax.set_zticks(scale.heights(scale.ticks), labels=[f"{tick:g}" for tick in scale.ticks])
