@@ -130,6 +130,10 @@ def test_axes_of_a_map_run_over_its_cells_and_not_over_their_borders() -> None:
     assert "lowest 0.5 at (0.4, 0)" in alt_text(figures[0])
 
 
+def test_an_axis_of_one_cell_is_at_a_place() -> None:
+    assert "y (filter norms) at -2;" in alt_text(plot.contour(surface([[2.0, 3.0]], dims=("y", "x")), term="ce"))
+
+
 def test_axes_of_a_trajectory_run_as_far_as_its_path() -> None:
     path = np.array([[0.0, 0.0], [1.0, 0.5], [3.0, -4.0]])
     one = replace(

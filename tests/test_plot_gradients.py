@@ -217,6 +217,11 @@ def test_a_record_between_gaps_has_a_marker_and_others_have_none(draw) -> None:
         assert list(one.get_markevery()) == [3, 6]
 
 
+def test_a_line_without_gaps_has_no_marker() -> None:
+    for draw in (plot.cosine, plot.inconsistency, plot.decomposition):
+        assert {one.get_marker() for one in draw({"KD": [conflict()]}).axes[0].lines} == {"None"}
+
+
 @pytest.mark.parametrize("draw", [plot.cosine, plot.inconsistency, plot.decomposition])
 def test_a_single_record_is_seen(draw) -> None:
     figure = draw({"KD": [conflict(steps=range(1))]})

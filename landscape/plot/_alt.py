@@ -172,6 +172,8 @@ def _numbers(axis: Axis) -> list[float]:
 
 
 def _range(name: str, low: float, high: float, log: bool) -> str:
+    if low == high:
+        return f"{name} at {low:.3g}"
     return f"{name} from {low:.3g} to {high:.3g}{', logarithmic' if log else ''}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from landscape.results import Array
 
@@ -20,10 +21,12 @@ def band(rows: Array, low: float, high: float) -> tuple[Array, Array, Array]:
     return drawn[0], drawn[1], drawn[2]
 
 
-def alone(values: Array) -> list[int]:
-    """Which of the values ``[n]`` have none on either side, so that no line goes through them: they need a marker."""
+def mark_alone(line: Line2D, values: Array, marker: str) -> None:
+    """Markers on those of a line's values ``[n]`` that have none on either side: no line goes through them."""
     known = np.concatenate([[False], np.isfinite(values), [False]])
-    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
+    if alone.size:
+        line.set(marker=marker, markersize=3.5, markevery=alone.tolist())
 
 
 def mean_of_known(values: Array, axis: int | tuple[int, ...]) -> Array:

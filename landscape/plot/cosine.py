@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.conflict.result import Conflict
-from landscape.plot._bands import alone, band, mean_of_known
+from landscape.plot._bands import band, mark_alone, mean_of_known
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import (
     at_steps,
@@ -71,5 +71,6 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], look: Look) -> None:
     mean, low, high = band(np.stack([at_steps(seed, steps, seed.cosine) for seed in seeds]), 0.0, 1.0)
     ax.axhline(0.0, color=MISSING_COLOR, linewidth=0.8)
     ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-    ax.plot(steps, mean, color=look.color, linewidth=1.0, marker=look.marker, markersize=3.5, markevery=alone(mean))
+    (line,) = ax.plot(steps, mean, color=look.color, linewidth=1.0)
+    mark_alone(line, mean, look.marker)
     tidy(ax)

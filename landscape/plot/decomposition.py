@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape.conflict.result import Conflict
 from landscape.plot._axis import is_wide
-from landscape.plot._bands import alone, band
+from landscape.plot._bands import band, mark_alone
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import (
     at_steps,
@@ -80,7 +80,7 @@ def _bands_of(name: str, seeds: Sequence[Conflict], terms: tuple[str, str]) -> d
 def _draw(ax: Axes, steps: NDArray[np.int64], lines: Mapping[str, tuple[Array, Array, Array]], log: bool) -> None:
     for (label, (mean, low, high)), look in zip(lines.items(), looks(lines).values(), strict=True):
         (line,) = ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
-        line.set(marker=look.marker, markersize=3.5, markevery=alone(np.where(mean > 0, mean, np.nan) if log else mean))
+        mark_alone(line, np.where(mean > 0, mean, np.nan) if log else mean, look.marker)
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
     for (mean, _, _), look in zip(lines.values(), looks(lines).values(), strict=True):
         if log:

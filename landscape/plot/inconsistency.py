@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.conflict.result import Conflict
-from landscape.plot._bands import alone, band
+from landscape.plot._bands import band, mark_alone
 from landscape.plot._canvas import Given, canvas
 from landscape.plot._conflicts import (
     at_steps,
@@ -61,5 +61,5 @@ def _draw(ax: Axes, name: str, seeds: Sequence[Conflict], terms: tuple[str, str]
         ax.fill_between(steps, low, high, color=look.color, alpha=BAND_ALPHA, linewidth=0)
         label = visible(f"{term} gradient")
         (line,) = ax.plot(steps, mean, color=look.color, linestyle=look.linestyle, linewidth=1.0, label=label)
-        line.set(marker=look.marker, markersize=3.5, markevery=alone(mean))
+        mark_alone(line, mean, look.marker)
     tidy(ax)
