@@ -11,8 +11,6 @@ from landscape.results import Array, Surface
 _WIDE = 30.0
 _SPAN = float(np.finfo(np.float64).max) / 8
 """The most that values on a linear scale may span: matplotlib computes with multiples of it."""
-_SMALLEST = 1e-280
-"""The largest value on a logarithmic scale is at least this: matplotlib's bars of colours take less for zero."""
 
 
 def is_wide(values: ArrayLike) -> bool:
@@ -43,17 +41,12 @@ def round_levels(low: float, high: float, *, log: bool) -> Array:
         log: Whether to take 1, 2 and 5 times the powers of ten (the powers alone over more than four decades).
 
     Raises:
-        ValueError: The values are too large or too small to be drawn.
+        ValueError: The values are too far apart to be drawn.
     """
     if not log and high / 2 - low / 2 > _SPAN / 2:
         raise ValueError(
             f"values on a linear scale must span at most {_SPAN:.1e}. Got {low:.3g} to {high:.3g}. "
             "Divide the term by a constant, or draw it without the largest values."
-        )
-    if log and high < _SMALLEST:
-        raise ValueError(
-            f"values on a logarithmic scale must reach {_SMALLEST:g}. Got {low:.3g} to {high:.3g}. "
-            "Multiply the term by a constant, or draw it with log=False."
         )
     if log:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)

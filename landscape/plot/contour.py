@@ -30,6 +30,8 @@ _COLUMNS = {1: 1, 2: 2, 4: 2}
 """How many of so many panels stand side by side; of others three."""
 _BAR = 0.1
 """Thickness of the colour bar in inches."""
+_SMALLEST = 1e-280
+"""The largest value on a logarithmic scale is at least this: matplotlib's bars of colours take less for zero."""
 _PENDING = Hatch("#f4f4f4", "#9a9a9a", "////")
 _NOT_FINITE = Hatch("#ffffff", "#7a7a7a", "xxxxx")
 _NOT_POSITIVE = Hatch("#ffffff", "#7a7a7a", "-----")
@@ -52,8 +54,8 @@ def contour(
         ax: Where to draw, axes for each surface; a new figure if None.
 
     Raises:
-        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, no value is finite, or
-            there are not as many axes.
+        ValueError: The number of surfaces is not 1 to 6, one is not a plane or lacks the term, no value is finite, the
+            values are too far apart or too small for the scale, or there are not as many axes.
     """
     named = planes(surfaces, term)
     every = np.concatenate([measured(surface, term).ravel() for surface in named.values()])
@@ -110,6 +112,11 @@ def _scale(values: Array, *, log: bool) -> tuple[Normalize, Array]:
     if not known.size:
         return LogNorm(1.0, 10.0), np.empty(0)
     low, high = float(known.min()), float(known.max())
+    if log and high < _SMALLEST:
+        raise ValueError(
+            f"values on a logarithmic scale must reach {_SMALLEST:g}. Got {low:.3g} to {high:.3g}. "
+            "Multiply the term by a constant, or draw it with log=False."
+        )
     return (LogNorm if log else Normalize)(low, high), round_levels(low, high, log=log)
 
 
