@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from landscape.plot._axis import coordinate_label
+from landscape.plot._axis import coordinate_label, round_levels
 from landscape.plot._canvas import Canvas, Given, canvas
 from landscape.plot._caption import exactness, surfaces_said
 from landscape.plot._cells import WITHIN, Hatch, edges, hatch, key
@@ -23,6 +24,7 @@ from landscape.results import PENDING, Array, Surface
 
 _PANEL = 3.6
 _COLORS = ("cividis", "viridis")
+_TICKS = 4
 _UNDEFINED = Hatch("#ffffff", "#7a7a7a", "-----")
 _UNKNOWN = WITHIN
 
@@ -76,6 +78,11 @@ def error(surfaces: Surface | Mapping[str, Surface], *, term: str, ax: Given = N
     return on.finish(f"Standard error of {said}", exactness(named.values()))
 
 
+def _few(ticks: Array) -> Array:
+    """At most `_TICKS` of them, evenly spaced: the numbers of more would touch."""
+    return ticks[:: max(1, -(-len(ticks) // _TICKS))]
+
+
 def _without(surface: Surface, term: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Finite cells without a relative error: those whose mean is 0, and those whose standard error is not known."""
     values = measured(surface, term)
@@ -90,7 +97,11 @@ def _draw(on: Canvas, ax: Axes, surface: Surface, values: Array, norm: Normalize
     bar = on.figure.colorbar(mesh, ax=ax, location="bottom", shrink=0.9)
     bar.set_label(wrapped(label, on.width(ax), "small"), fontsize="small", parse_math=False)
     bar.ax.tick_params(labelsize="small")
-    if isinstance(norm, Normalize) and not isinstance(norm, LogNorm):
-        bar.ax.locator_params(axis="x", nbins=4)
+    if isinstance(norm, LogNorm):
+        ticks = _few(round_levels(float(norm.vmin or 1), float(norm.vmax or 1), log=True))
+        bar.set_ticks(ticks.tolist(), labels=[f"{tick:g}" for tick in ticks])
+        bar.ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        bar.ax.locator_params(axis="x", nbins=_TICKS)
     ax.set_xlabel(coordinate_label("x", surface))
     ax.set_ylabel(coordinate_label("y", surface))
