@@ -34,6 +34,7 @@ class Findings:
         asked: How the flatness was measured that all runs have alike; None where there is none.
         flat: That flatness, one for each seed that all methods have.
         verdict: On it; None for a single method, or without it.
+        files: Every plane, every bundle of lines, and the flatness that is measured alike, of all runs by their path.
     """
 
     groups: Groups
@@ -44,6 +45,7 @@ class Findings:
     asked: Asked | None
     flat: dict[str, list[Flatness]]
     verdict: Verdict | None
+    files: Mapping[Path, ls.Surface | Flatness]
 
     @property
     def runs(self) -> list[Run]:
@@ -76,17 +78,21 @@ def gather(groups: Groups) -> Findings:
     asked = flatness.kept_alike(groups)
     seed = _shown(groups)
     of_seed = {name: [run for run in group if run.config.seed == seed] for name, group in groups.items()}
-    planes = _read(of_seed, plane_of, store.load_surface)
-    flat = {} if asked is None else flatness.kept(paired(groups), asked)
+    every = [run for group in groups.values() for run in group]
+    surfaces = _loaded([where(run) for run in every for where in (plane_of, lines_of)], store.load_surface)
+    alike = {} if asked is None else _loaded([flatness.kept_at(run, asked) for run in every], store.load_flatness)
+    planes = _read(of_seed, plane_of, surfaces.__getitem__)
+    flat = {} if asked is None else _paired(groups, asked, alike)
     return Findings(
         groups=groups,
-        lines=_read(groups, lines_of, store.load_surface),
+        lines=_read(groups, lines_of, surfaces.__getitem__),
         planes={name: of[0] for name, of in planes.items()},
         seed=seed if planes else None,
         conflicts=_read(groups, lambda run: run.conflict, store.load_conflict),
         asked=asked,
         flat=flat,
         verdict=flatness.compare(flat) if flat else None,
+        files={**surfaces, **alike},
     )
 
 
@@ -104,6 +110,18 @@ def _shown(groups: Groups) -> int | None:
     """The seed of which most methods have a plane, the smallest of these."""
     seeds = Counter(run.config.seed for group in groups.values() for run in group if plane_of(run).exists())
     return min(seeds, key=lambda seed: (-seeds[seed], seed), default=None)
+
+
+def _loaded(paths: Sequence[Path], load: Callable[[Path], R]) -> dict[Path, R]:
+    return {path: load(path) for path in paths if path.exists()}
+
+
+def _paired(groups: Groups, asked: Asked, alike: Mapping[Path, Flatness]) -> dict[str, list[Flatness]]:
+    """The flatness of the seeds that all methods have; empty where a file is not there."""
+    paths = {name: [flatness.kept_at(run, asked) for run in group] for name, group in paired(groups).items()}
+    if not all(path in alike for group in paths.values() for path in group):
+        return {}
+    return {name: [alike[path] for path in group] for name, group in paths.items()}
 
 
 def _read(groups: Groups, where: Callable[[Run], Path], load: Callable[[Path], R]) -> dict[str, list[R]]:

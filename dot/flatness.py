@@ -15,6 +15,7 @@ import torch
 import landscape as ls
 from dot import data as image_sets
 from dot import runs
+from dot.config import Measuring
 from dot.grouping import paired
 from dot.runs import Run
 from landscape import describing, store
@@ -57,6 +58,18 @@ class Asked:
     extent: float = 1.0
     points: int = 41
     measures: tuple[str, ...] = ()
+
+
+def asked(use: Measuring) -> Asked:
+    """What a study asks about each student."""
+    return Asked(
+        images=use.images,
+        seed=use.seed,
+        directions=use.directions,
+        extent=use.line_extent,
+        points=use.line_points,
+        measures=use.flatness,
+    )
 
 
 def check(asked: Asked) -> None:

@@ -17,7 +17,7 @@ import landscape as ls
 from dot import flatness, gallery, outcome, reporting, runs
 from dot.config import METHODS, Measuring, StudyConfig, digest, load_study, to_toml
 from dot.findings import Findings, gather
-from dot.flatness import Asked
+from dot.flatness import asked
 from dot.outcome import Outcome, Student
 from dot.runs import Run
 from dot.world import ALONE, World
@@ -134,18 +134,6 @@ def measure(
     if world.first:
         flatness.measured(run, asked(use), device, lines)
     world.wait()
-
-
-def asked(use: Measuring) -> Asked:
-    """What is asked about the flatness of each student."""
-    return Asked(
-        images=use.images,
-        seed=use.seed,
-        directions=use.directions,
-        extent=use.line_extent,
-        points=use.line_points,
-        measures=use.flatness,
-    )
 
 
 def _surface(

@@ -14,6 +14,7 @@ from dot import flatness, gallery, runs
 from dot.config import StudyConfig, load_study, to_toml
 from dot.findings import Findings, gather
 from dot.flatness import Asked
+from landscape import store
 from landscape.conflict import from_gram
 from landscape.conflict.result import Conflict
 from landscape.results import DONE, Surface
@@ -71,7 +72,7 @@ def conflict(seed: int, records: int = 60) -> Conflict:
 
 
 def flat(method: str, seed: int) -> Flatness:
-    """Two measures along 5 directions; CE is ten times as sharp by the trace."""
+    """Two measures along 20 directions, of which five numbers are kept; CE is ten times as sharp by the trace."""
     rng = np.random.default_rng([METHODS.index(method), seed])
     scale = 10.0 if method == "ce" else 1.0
     measures = []
@@ -80,8 +81,11 @@ def flat(method: str, seed: int) -> Flatness:
         value = float(samples.mean())
         measures.append(Measure(what, value, 0.9 * value, 1.1 * value, samples, "mean"))
     attrs = {"term": "ce", "split": "train", "gap": 0.1 + 0.01 * seed, "left_out": {}, "all": True, "settings": {}}
-    asked = Asked(directions=5)
-    return Flatness(tuple(measures), attrs | {"asked": flatness._way(asked), "checkpoint_sha256": "ab" * 32})
+    asked = Asked(directions=20)
+    return Flatness(
+        tuple(measures),
+        attrs | {"asked": flatness._way(asked), "checkpoint_sha256": "ab" * 32, "data_sha256": "cd" * 32},
+    )
 
 
 def measured(root: Path, config: StudyConfig) -> list[Path]:
@@ -90,31 +94,42 @@ def measured(root: Path, config: StudyConfig) -> list[Path]:
     for path in paths:
         run = runs.open_run(path)
         conflict(run.config.seed).save(run.conflict)
-        flat(run.config.method, run.config.seed).save(flatness.kept_at(run, Asked(directions=5)))
+        flat(run.config.method, run.config.seed).save(flatness.kept_at(run, Asked(directions=20)))
     return paths
 
 
-def surface(seed: int, *shape: int) -> Surface:
-    """A bowl with noise: a plane of ``[ny, nx]``, or a bundle of ``[n, nx]`` of lines, of 41 points or more."""
+def surface(seed: int, *shape: int, drawn: int = 0) -> Surface:
+    """A bowl with noise: a plane of ``[ny, nx]``, or a bundle of ``[n, nx]`` of lines, of 41 points or more.
+
+    Its directions are of the seed ``drawn``.
+    """
     x = np.linspace(-1, 1, shape[1])
     y = None if shape[1] >= 41 else np.linspace(-1, 1, shape[0])
     away = x[None] ** 2 + (0 if y is None else y[:, None] ** 2)
     values = np.exp(4 * away) * np.random.default_rng(seed).uniform(0.9, 1.1, shape)
     dims = ("direction", "x") if y is None else ("y", "x")
-    attrs = {"normalize": "filter", "split": "train", "n_examples": 898, "seed": seed, "bn_mode": "eval"}
+    attrs = {"kind": "random", "normalize": "filter", "ignore": "biasbn", "seed": drawn, "bn_mode": "eval"}
+    attrs |= {"precision": "float32", "data_shard": "0/1", "split": "train", "n_examples": 898}
+    attrs |= {"checkpoint_sha256": "ab" * 32, "data_sha256": "cd" * 32, "command": "dot-landscape reproduce digits"}
+    attrs |= {"created_at": f"2026-02-0{len(shape[:1]) + (y is None)}T03:04:05+00:00"}
     terms = {"ce": values, "kd": 3 * values}
     origin = dict.fromkeys(terms, (1.0, 0.1))
     return Surface(x, y, dims, terms, {t: 0.1 * v for t, v in terms.items()}, np.full(shape, DONE), origin, attrs)
 
 
 def found(paths: Sequence[Path], *, surfaces: bool = True) -> Findings:
-    """What run folders hold, with planes and lines as large as the digits study's."""
-    findings = gather(gallery.by_method([runs.open_run(path) for path in paths]))
-    if not surfaces:
-        return findings
-    groups = findings.groups
-    lines = {n: [surface(run.config.seed, 20, 41) for run in group] for n, group in groups.items()}
-    return replace(findings, lines=lines, planes={n: surface(7, 21, 21) for n in groups}, seed=0)
+    """What run folders hold, with planes and lines as large as the digits study's in them."""
+    if surfaces:
+        for path in paths:
+            store.create_surface(path / "surface.h5", surface(7, 21, 21))
+            seed = runs.open_run(path).config.seed
+            store.create_surface(path / "lines.h5", surface(seed, 20, 41, drawn=seed))
+    return gathered(paths)
+
+
+def gathered(paths: Sequence[Path]) -> Findings:
+    """What run folders hold."""
+    return gather(gallery.by_method([runs.open_run(path) for path in paths]))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -7,19 +7,23 @@ import json
 import shlex
 import shutil
 import tomllib
+from collections import Counter
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import reported
 from scipy import stats
 
-from dot import gallery, reporting, runs, study
+from dot import flatness, reporting, runs, study
 from dot.cli import main
 from dot.cli._shared import Reply
 from dot.cli.main import module_of
 from dot.config import load_study, to_toml
+from dot.flatness import Asked
 from dot.reporting import missing, numbers, page, provenance, repeating, setting, verdict
+from landscape import store
 from landscape.report import Folded, Points, Report, Table, markdown
 
 
@@ -218,16 +222,9 @@ def test_every_command_that_is_named_is_one_that_the_command_line_takes(tmp_path
 def test_what_was_measured_is_not_said_to_be_missing(tmp_path):
     paths = reported.measured(tmp_path, reported.study())
     for path in paths:
-        for name in ("surface.h5", "lines.h5", "surface-test.h5", "conflict-measured.h5"):
+        for name in ("surface-test.h5", "conflict-measured.h5"):
             (path / name).touch()
-    groups = gallery.by_method([runs.open_run(path) for path in paths])
-    for run in [run for group in groups.values() for run in group]:
-        for path in run.path.glob("*.h5"):
-            if not path.stat().st_size:
-                path.rename(path.with_suffix(".kept"))
     findings = reported.found(paths)
-    for path in tmp_path.rglob("*.kept"):
-        path.rename(path.with_suffix(".h5"))
     said = "\n".join(points(missing.not_measured(findings)))
     for words in ("there is no", "fewer than 3", "Surfaces of the test images", "over all the images", "alike on all"):
         assert words not in said
@@ -256,9 +253,107 @@ def test_the_study_that_the_runs_are_of_is_found_and_has_their_runs(tmp_path):
     assert {again.student_run(m, s).name for m in again.methods for s in again.seeds} == {p.name for p in paths}
     assert again.teacher_run() == config.teacher_run()
     assert (again.measure.plane_points, again.measure.plane_extent) == (21, 1.0)
-    assert again.measure.directions == 5
+    assert (again.measure.directions, again.measure.line_points, again.measure.seed) == (20, 41, 0)
     assert again.measure.flatness == ("width-0.1", "trace")
     assert tomllib.loads(text)["seeds"] == [1, 4]
+
+
+def _rewritten(path: Path, **changes) -> None:
+    """A surface file with other values: fields of it, or attributes."""
+    one = store.load_surface(path)
+    named = {key: value for key, value in changes.items() if hasattr(one, key)}
+    attrs = one.attrs | {key: value for key, value in changes.items() if key not in named}
+    path.unlink()
+    store.create_surface(path, dataclasses.replace(one, **named, attrs=attrs))
+
+
+OTHERWISE = (
+    ("surface.h5", {"y": np.linspace(-0.5, 0.5, 21)}),
+    ("surface.h5", {"x": np.linspace(-1, 1, 21) ** 3, "y": np.linspace(-1, 1, 21) ** 3}),
+    ("surface.h5", {"seed": 3}),
+    ("lines.h5", {"seed": 9}),
+    ("lines.h5", {"x": np.linspace(-2, 2, 41)}),
+    *((name, {key: value}) for name in ("surface.h5", "lines.h5") for key, value in (
+        ("bn_mode", "recalibrate"), ("precision", "bf16"), ("normalize", "layer"), ("ignore", "none"),
+        ("kind", "tensors"), ("split", "test"), ("data_sha256", "ef" * 32), ("checkpoint_sha256", "ef" * 32),
+        ("data_shard", "0/2"), ("command", "dot-landscape surface runs/x --orthogonal"),
+    )),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes"), OTHERWISE)
+def test_no_study_is_claimed_where_one_file_was_measured_otherwise(name, changes, tmp_path):
+    """Of the last run: what holds of the first says nothing of it."""
+    config = reported.study(("kd-sgd", "kd-dot"), (0, 1))
+    paths = reported.measured(tmp_path, config)
+    assert repeating.study_of(reported.found(paths)) is not None
+    last = reported.gathered(paths).runs[-1]
+    _rewritten(last.path / name, **changes)
+    findings = reported.gathered(paths)
+    assert repeating.study_of(findings) is None
+    said = texts(composed(paths))
+    assert "every value" not in said
+    assert f"Configuration of {last.path.name} (TOML)" in said
+    config = dataclasses.replace(config, measure=dataclasses.replace(config.measure, flatness=("width-0.1", "trace")))
+    kind = {"surface.h5": "planes", "lines.h5": "lines"}[name]
+    assert f"does not measure alike what this report shows of {kind};" in repeating.claim(findings, config)
+    step = "--lines" if kind == "lines" else "--y"
+    assert step not in repeating.step_by_step(findings, config)
+
+
+def test_a_sample_of_the_images_is_repeated_by_the_study_and_not_by_verbs_that_take_all(tmp_path):
+    config = reported.study(("kd-sgd",), (0, 1))
+    paths = reported.measured(tmp_path, config)
+    asked = Asked(directions=20, images=64, seed=5)
+    for path in paths:
+        run = runs.open_run(path)
+        kept = flatness.kept_at(run, Asked(directions=20))
+        one = store.load_flatness(kept)
+        kept.unlink()
+        dataclasses.replace(one, attrs=one.attrs | {"asked": flatness._way(asked)}).save(flatness.kept_at(run, asked))
+    reported.found(paths)
+    for path in paths:
+        _rewritten(path / "surface.h5", seed=5)
+        _rewritten(path / "lines.h5", seed=5 + runs.open_run(path).config.seed)
+    findings = reported.gathered(paths)
+    found = repeating.study_of(findings)
+    assert (found.measure.images, found.measure.seed) == (64, 5)
+    assert repeating.not_by_verbs(findings, found) == ["planes", "lines", "flatness"]
+    steps = repeating.step_by_step(findings, found)
+    assert [line.split()[1] for line in steps.splitlines()] == ["train", "train", "report"]
+    assert "The planes, lines and flatness are not among these" in texts(composed(paths))
+
+
+def test_without_flatness_only_the_verb_that_takes_all_images_is_a_study(tmp_path):
+    paths = reported.folders(tmp_path, reported.study(("kd-sgd",), (0,)))[1:]
+    assert repeating.study_of(reported.found(paths)) is None, "how many images were drawn is not known"
+    for name in ("surface.h5", "lines.h5"):
+        _rewritten(paths[0] / name, command="dot-landscape surface runs/x")
+    assert repeating.study_of(reported.gathered(paths)).measure.images == 0
+
+
+def test_no_study_is_claimed_where_one_run_has_other_measures_of_flatness(tmp_path):
+    paths = reported.measured(tmp_path, reported.study(("kd-sgd",), (0, 1)))
+    kept = flatness.kept_at(runs.open_run(paths[1]), Asked(directions=20))
+    one = store.load_flatness(kept)
+    kept.unlink()
+    dataclasses.replace(one, measures=one.measures[:1]).save(kept)
+    assert repeating.study_of(reported.found(paths)) is None
+
+
+def test_steps_have_the_seeds_and_the_lengths_of_the_files(tmp_path):
+    """As options of the verbs: a plane of seed 0, lines of the seed of each run."""
+    paths = reported.measured(tmp_path, reported.study(("kd-sgd",), (0, 4)))
+    findings = reported.found(paths)
+    steps = repeating.step_by_step(findings, repeating.study_of(findings)).splitlines()
+    measured = [shlex.split(line)[3:] for line in steps if line.startswith("dot-landscape surface")]
+    assert measured == [
+        ["--x", "-1", "1", "21", "--y", "-1", "1", "21"],
+        ["--lines", "20", "--x", "-1", "1", "41"],
+        ["--x", "-1", "1", "21", "--y", "-1", "1", "21"],
+        ["--lines", "20", "--x", "-1", "1", "41", "--seed", "4"],
+    ]
+    assert steps[-2].endswith("--directions 20 --measures width-0.1 trace")
 
 
 def test_runs_of_no_study_have_their_configurations_in_the_report(tmp_path):
@@ -288,7 +383,21 @@ def test_the_environment_is_that_of_the_files(tmp_path):
     assert [row[0] for row in table.rows] == [run.path.name for run in findings.runs]
     first = dict(zip(table.columns, table.rows[0], strict=True))
     assert first["begun"] == "2026-01-02 03:04"
-    assert (first["plane"], first["lines"], first["weights"]) == ("none", "none", "abababababab")
+    assert (first["plane"], first["lines"]) == ("2026-02-01 03:04", "2026-02-02 03:04")
+    assert (first["weights"], first["data"]) == ("abababababab", "cdcdcdcdcdcd")
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    paths = reported.measured(tmp_path, reported.study(seeds=(0, 1)))
+    reported.found(paths)
+    opened = []
+    whole = h5py.File
+    monkeypatch.setattr(
+        h5py, "File", lambda path, *more, **named: opened.append(Path(path)) or whole(path, *more, **named)
+    )
+    composed(paths)
+    read = Counter(path for path in opened if path.name in ("surface.h5", "lines.h5"))
+    assert read == {path / name: 1 for path in paths for name in ("surface.h5", "lines.h5")}
 
 
 # Which runs

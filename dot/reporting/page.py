@@ -104,11 +104,21 @@ def _repeat(findings: Findings, study: StudyConfig | None, command: str) -> list
         configs: list[Part] = [
             Folded(f"Configuration of {run.path.name} (TOML)", [Code(to_toml(run.config))]) for run in findings.runs
         ]
-        return [*made, *drawn, *configs]
+        return [
+            "That one study trains and measures all of this alike cannot be told from the files, so here is what each "
+            "says of itself.",
+            *made,
+            *drawn,
+            *configs,
+        ]
+    others = repeating.not_by_verbs(findings, study)
+    left = (
+        f"The {repeating.listed(others)} are not among these: no command for a single run measures them as they were."
+    )
     return [
-        "With the configuration below saved as study.toml, which has every value that was used:",
+        repeating.claim(findings, study),
         Code(repeating.commands(study)),
-        Folded("The same step by step", [Code(repeating.step_by_step(findings, study))]),
+        Folded("Step by step", [Code(repeating.step_by_step(findings, study)), *([left] if others else [])]),
         Folded("Configuration (TOML)", [Code(to_toml(study))]),
         *made,
         *drawn,

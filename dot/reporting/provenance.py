@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from dot import findings as files
@@ -11,7 +10,6 @@ from dot.findings import Findings
 from dot.flatness import kept_at
 from dot.plain import read_json
 from dot.runs import Run
-from landscape import store
 from landscape.provenance import versions
 from landscape.report import Table
 
@@ -45,7 +43,7 @@ def made_by(findings: Findings) -> Table:
 
 
 def _row(run: Run, findings: Findings) -> list[str]:
-    measured = [_attrs(where) for where in _measured_at(run, findings)]
+    measured = _attrs(run, findings)
     sha = [
         next((str(one[key])[:12] for one in measured if one.get(key)), "not known")
         for key in ("checkpoint_sha256", "data_sha256")
@@ -54,12 +52,11 @@ def _row(run: Run, findings: Findings) -> list[str]:
     return [run.path.name, str(run.config.seed), *times, *sha]
 
 
-def _measured_at(run: Run, findings: Findings) -> list[Path | None]:
-    return [
-        files.plane_of(run),
-        files.lines_of(run),
-        None if findings.asked is None else kept_at(run, findings.asked),
-    ]
+def _attrs(run: Run, findings: Findings) -> list[dict[str, Any]]:
+    """What its plane, its lines and its flatness say of themselves; nothing where one was not measured."""
+    flat = [] if findings.asked is None else [kept_at(run, findings.asked)]
+    found = [findings.files.get(path) for path in (files.plane_of(run), files.lines_of(run), *flat)]
+    return [{} if one is None else one.attrs for one in [*found, None][:3]]
 
 
 def _made(findings: Findings) -> Iterator[dict[str, Any]]:
@@ -67,17 +64,13 @@ def _made(findings: Findings) -> Iterator[dict[str, Any]]:
     for run in [*findings.runs, *([findings.teacher] if findings.teacher else [])]:
         yield _environment(run)
     for run in findings.runs:
-        yield from (_attrs(where) for where in _measured_at(run, findings))
+        yield from _attrs(run, findings)
 
 
 def _environment(run: Run) -> dict[str, Any]:
     path = run.path / "environment.json"
     found: dict[str, Any] = read_json(path) if path.exists() else {}
     return found
-
-
-def _attrs(path: Path | None) -> dict[str, Any]:
-    return {} if path is None or not path.exists() else dict(store.load(path).attrs)
 
 
 def _time(made: dict[str, Any]) -> str:
