@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import landscape as ls
+from dot import wording
 from dot.config import METHODS
 from dot.findings import Findings, Groups
 from dot.runs import Run
@@ -71,9 +72,13 @@ def pictures(findings: Findings) -> list[Picture]:
 
 
 def _known(surfaces: Mapping[str, Sequence[ls.Surface]]) -> list[str]:
-    """The losses that all surfaces have, if there are any."""
+    """The losses that all surfaces have and of which there is anything to see, if there are any."""
     every = [surface for group in surfaces.values() for surface in group]
-    return [term for term in _LOSSES if every and all(term in surface.terms for surface in every)]
+    return [
+        term
+        for term in _LOSSES
+        if all(term in surface.terms for surface in every) and any(wording.finite(surface, term) for surface in every)
+    ]
 
 
 def _flatness(verdict: Verdict) -> list[Picture]:
@@ -99,38 +104,48 @@ def _flatness(verdict: Verdict) -> list[Picture]:
 
 def _curves(findings: Findings, term: str) -> Picture:
     name = _LOSSES[term]
+    flat = "a flatter curve is a flatter minimum"
+    if not wording.scaled(findings.lines):
+        flat = "as these are not scaled alike, a flatter curve need not be a flatter minimum"
     return Picture(
         f"curves-{term}",
-        f"The {name} along random directions",
-        f"How fast the {name} on the training images rises when the trained weights move along filter-normalised "
-        "random directions; a flatter curve is a flatter minimum. The band shows how far directions and seeds differ, "
-        "which a single curve would hide.",
+        f"The {name} along {'random directions' if wording.random(findings.lines) else 'lines'}",
+        f"How fast the {name} on {wording.told(findings.lines, wording.images)} rises when the trained weights move "
+        f"along {wording.told(findings.lines, wording.directions)}; {flat}. The band shows how far directions and "
+        "seeds differ, which a single curve would hide.",
         lambda: ls.plot.curves(findings.lines, term=term),
     )
 
 
 def _contours(findings: Findings, term: str) -> Picture:
-    name = _LOSSES[term]
+    name, planes = _LOSSES[term], _each(findings.planes)
+    kind = "random plane" if wording.random(planes) else "plane"
     return Picture(
         f"contours-{term}",
-        f"The {name} in a random plane",
-        f"The {name} on the training images in the plane of two random directions, one student (seed {findings.seed}) "
-        "of each method, all on one colour scale. A single plane is an illustration: the numbers in the table rest on "
-        "many directions and all seeds.",
+        f"The {name} in a {kind}",
+        f"The {name} on {wording.told(planes, wording.images)} in the plane of two "
+        f"{wording.told(planes, wording.directions)}, one student (seed {findings.seed}) of each method, all on one "
+        "colour scale. A single plane is an illustration: the numbers in the table rest on many directions and all "
+        "seeds.",
         lambda: ls.plot.contour(findings.planes, term=term),
     )
 
 
 def _planes(findings: Findings) -> list[Picture]:
-    terms = _known({name: [one] for name, one in findings.planes.items()})
+    planes = _each(findings.planes)
+    terms, kind = _known(planes), "random plane" if wording.random(planes) else "plane"
     relief = Picture(
         "relief",
-        "The task loss in a random plane, in 3-D",
+        f"The task loss in a {kind}, in 3-D",
         "The same planes as surfaces, all on one scale, which height and colour both show; holes are cells without a "
         "value.",
         lambda: ls.plot.relief(findings.planes, term="ce"),
     )
     return [*(_contours(findings, term) for term in terms), *([relief] if "ce" in terms else [])]
+
+
+def _each(planes: Mapping[str, ls.Surface]) -> dict[str, list[ls.Surface]]:
+    return {name: [plane] for name, plane in planes.items()}
 
 
 def _tradeoff(groups: Groups) -> list[Picture]:

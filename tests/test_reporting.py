@@ -16,7 +16,7 @@ import pytest
 import reported
 from scipy import stats
 
-from dot import flatness, reporting, runs, study
+from dot import flatness, gallery, reporting, runs, study
 from dot.cli import main
 from dot.cli._shared import Reply
 from dot.cli.main import module_of
@@ -25,6 +25,7 @@ from dot.flatness import Asked
 from dot.reporting import missing, numbers, page, provenance, repeating, setting, verdict
 from landscape import store
 from landscape.report import Folded, Points, Report, Table, markdown
+from landscape.results import NOT_FINITE, PENDING
 
 
 def texts(report: Report) -> str:
@@ -90,6 +91,7 @@ def test_differences_are_those_of_the_paired_t_test_with_holm(tmp_path):
     mean = (values["kd-dot"] - values["kd-sgd"]).mean()
     below = [one for one in sorted(p) if one <= p[2]]
     holm = max((3 - rank) * one for rank, one in enumerate(below))
+    assert table.rows[0][0] == "test accuracy (percentage points)"
     assert table.rows[0][3] == f"{mean:+.2f} [{low:+.2f}, {high:+.2f}], p {holm:.2g}"
 
 
@@ -106,7 +108,7 @@ def test_the_verdict_says_what_differs_and_what_cannot_be_told(tmp_path):
     )
     assert "test task loss" in sgd
     assert sgd.endswith("1 of 2 measures of flatness.")
-    assert over_ce.startswith("KD+DOT against CE: Higher test accuracy (+5.03 [")
+    assert over_ce.startswith("KD+DOT against CE: Higher test accuracy (+5.03 percentage points [")
     assert "all 2 measures of flatness" in over_sgd.split("cannot tell")[1]
     assert any("does not show that there is no difference" in part for part in rest if isinstance(part, str))
     (folded,) = (part for part in rest if isinstance(part, Folded))
@@ -159,7 +161,7 @@ def test_the_setting_is_that_of_the_configuration(tmp_path):
         "0.1 x cross-entropy + 0.9 x Hinton's distillation loss at temperature 4; CE trains on cross-entropy at "
         "weight 1.",
         "methods share the initial weights, the order of the data, their augmentation and the schedule",
-        "Planes: 21 x 21 cells, over 898 training images in eval mode.",
+        "Planes: 21 x 21 cells, over 898 training images in eval mode, along filter-normalised random directions.",
         "Lines: 20 directions of 41 points for each student",
         "recorded every 10 steps on the training batch, and once an epoch on one fixed batch of 256 test images",
     ):
@@ -196,6 +198,10 @@ def test_what_is_missing_is_named_with_the_command_that_measures_it(tmp_path):
     assert "Flatness, alike on all runs." in said
     assert "one fixed batch of 256 test images" in said
     assert "over all the images" in said
+    for name in ("conflict.h5", "metrics.jsonl"):
+        (text,) = (text for text in commands if f"there is no {name}" in text)
+        assert "a finished run is not trained again: this needs a new run, in another folder" in text
+        assert commands[text] == "", "it would train another run, or none"
     lines = commands["Lines through the minimum of any run: there is no lines.h5."].splitlines()
     assert lines == [f"dot-landscape surface {p.name} --lines 20 --x -1 1 41" for p in paths]
 
@@ -228,7 +234,9 @@ def test_what_was_measured_is_not_said_to_be_missing(tmp_path):
     said = "\n".join(points(missing.not_measured(findings)))
     for words in ("there is no", "fewer than 3", "Surfaces of the test images", "over all the images", "alike on all"):
         assert words not in said
-    assert "each student has one, of two random directions, and the figures show that of seed 0" in said
+    assert (
+        "each student has one, of two filter-normalised random directions, and the figures show that of seed 0" in said
+    )
 
 
 def test_cells_that_are_pending_or_not_finite_are_counted(tmp_path):
@@ -238,6 +246,65 @@ def test_cells_that_are_pending_or_not_finite_are_counted(tmp_path):
     said = points(missing.not_measured(findings))
     assert "Cells of planes: 5 are pending; the command that measured them goes on." in said
     assert "Cells of lines: 1 have a loss that is not finite." in said
+
+
+def test_the_words_are_those_of_the_files(tmp_path):
+    """Of layer-normalised directions and test images, in one method and then in all."""
+    paths = reported.measured(tmp_path, reported.study(("ce", "kd-dot"), (0,)))
+    reported.found(paths)
+    other = {"normalize": "layer", "split": "test", "precision": "bf16", "bn_mode": "recalibrate"}
+
+    def said(findings) -> list[str]:
+        meant = [
+            f"{p.title}: {p.meaning}" for p in gallery.pictures(findings) if p.name in ("curves-ce", "contours-ce")
+        ]
+        return [*meant, *points(missing.not_measured(findings)), *points(setting.setting(findings))]
+
+    for name in ("surface.h5", "lines.h5"):
+        _rewritten(paths[1] / name, **other)
+    text = "\n".join(said(reported.gathered(paths)))
+    for words in (
+        "rises when the trained weights move along filter-normalised random directions (CE) and layer-normalised random "
+        "directions (KD+DOT); as these are not scaled alike, a flatter curve need not be a flatter minimum",
+        "on the training images (CE) and the test images (KD+DOT) in the plane of two filter-normalised random",
+        "Planes: 21 x 21 cells, over 898 training images in eval mode, along filter-normalised random directions (CE) "
+        "and 21 x 21 cells, over 898 test images with batch norms re-estimated in every cell, in bf16, along "
+        "layer-normalised random directions (KD+DOT).",
+    ):
+        assert words in text
+    for name in ("surface.h5", "lines.h5"):
+        _rewritten(paths[0] / name, normalize="none", kind="tensors", split="test")
+        _rewritten(paths[1] / name, normalize="none", kind="tensors")
+    text = "\n".join(said(reported.gathered(paths)))
+    for words in ("on the training images", "filter-normalised", "random direction", "random plane"):
+        assert words not in "\n".join(said(reported.gathered(paths))[:2])
+    assert "The task loss in a plane: " in text
+    assert "of two directions of kind tensors that are not normalised" in text
+
+
+def test_a_plane_without_a_finite_cell_has_no_figure_and_that_is_said(tmp_path):
+    """Killed before its first cell; or a distillation loss that is nowhere finite."""
+    paths = reported.measured(tmp_path, reported.study(("kd-dot",), (0,)))
+    reported.found(paths)
+    one = store.load_surface(paths[0] / "surface.h5")
+    nan = np.full((21, 21), np.nan)
+    _rewritten(paths[0] / "surface.h5", means=one.means | {"kd": nan}, status=np.full((21, 21), NOT_FINITE, np.uint8))
+    findings = reported.gathered(paths)
+    names = [picture.name for picture in gallery.pictures(findings)]
+    assert "contours-ce" in names
+    assert "contours-kd" not in names
+    assert len(reporting.write_pages(findings, tmp_path / "figures")) == 2
+    said = points(missing.not_measured(findings))
+    assert "kd of all planes: no cell has a finite value, so there is no figure of it." in said
+    _rewritten(paths[0] / "surface.h5", means={"ce": nan, "kd": nan}, status=np.full((21, 21), PENDING, np.uint8))
+    findings = reported.gathered(paths)
+    names = [picture.name for picture in gallery.pictures(findings)]
+    assert not {"contours-ce", "contours-kd", "relief"} & set(names)
+    assert "curves-ce" in names
+    assert [link.target for link in reporting.write_pages(findings, tmp_path / "figures")] == ["figures/conflict.html"]
+    said = points(missing.not_measured(findings))
+    assert "ce of all planes: no cell has a finite value, so there is no figure of it." in said
+    assert "Cells of planes: 441 are pending; the command that measured them goes on." in said
 
 
 # How to repeat it

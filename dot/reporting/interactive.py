@@ -6,6 +6,7 @@ from pathlib import Path
 
 import landscape as ls
 from dot.findings import Findings
+from dot.wording import finite
 from landscape.explorer import Page
 from landscape.report import Link
 from landscape.sharpness import Flatness
@@ -21,7 +22,8 @@ def write_pages(findings: Findings, folder: Path) -> list[Link]:
         OSError: A file cannot be written.
     """
     pages: dict[str, tuple[str, Page]] = {}
-    if findings.planes and all("ce" in plane.terms for plane in findings.planes.values()):
+    planes = findings.planes.values()
+    if all("ce" in plane.terms for plane in planes) and any(finite(plane, "ce") for plane in planes):
         text = f"Surfaces of one student of each method (seed {findings.seed})"
         pages["explore"] = (text, ls.explore(_explored(findings), term="ce"))
     recorded = {name: seeds[0] for name, seeds in findings.conflicts.items() if len(seeds[0].step)}

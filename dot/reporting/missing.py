@@ -11,9 +11,11 @@ import landscape as ls
 from dot import findings as files
 from dot.findings import Findings
 from dot.runs import Run
+from dot.wording import Named, directions, finite, told
 from landscape.report import Point, Points
 from landscape.results import NOT_FINITE, PENDING
 
+_ANEW = " It is kept while training, and a finished run is not trained again: this needs a new run, in another folder"
 _FEW = 3
 """Seeds below which a spread over them says next to nothing."""
 
@@ -56,57 +58,51 @@ def _seeds(findings: Findings) -> list[Point]:
 
 
 def _files(findings: Findings, folder: Path | None) -> list[Point]:
-    kinds: tuple[tuple[str, Callable[[Run], Path], str], ...] = (
-        ("The plane around the minimum", files.plane_of, "dot-landscape surface {run}"),
-        ("Lines through the minimum", files.lines_of, "dot-landscape surface {run} --lines 20 --x -1 1 41"),
+    kinds: tuple[tuple[str, Callable[[Run], Path], str, str], ...] = (
+        ("The plane around the minimum", files.plane_of, "dot-landscape surface {run}", ""),
+        ("Lines through the minimum", files.lines_of, "dot-landscape surface {run} --lines 20 --x -1 1 41", ""),
         (
             "The conflict of the two gradients while training",
             lambda run: run.conflict,
-            "dot-landscape train RECIPE --set record.every=50 --method {method} --seed {seed} -o {folder}",
+            "",
+            f"{_ANEW}, with record.every above 0.",
         ),
         (
             "Losses and accuracy in each epoch",
             lambda run: run.path / "metrics.jsonl",
-            "dot-landscape train RECIPE --method {method} --seed {seed} -o {folder}",
+            "",
+            f"{_ANEW}.",
         ),
     )
     points = []
-    for what, where, command in kinds:
+    for what, where, command, note in kinds:
         without = [run for run in findings.runs if not where(run).exists()]
         if without:
             name = where(without[0]).name
             which = "any run" if len(without) == len(findings.runs) else ", ".join(run.path.name for run in without)
-            points.append(Point(f"{what} of {which}: there is no {name}.", _each(command, without, folder)))
+            points.append(Point(f"{what} of {which}: there is no {name}.{note}", _each(command, without, folder)))
     return points
 
 
 def _each(command: str, runs: Sequence[Run], folder: Path | None) -> str:
-    return "\n".join(
-        command.format(
-            run=_typed(run, folder),
-            folder=_typed(run, folder, parent=True),
-            method=run.config.method,
-            seed=run.config.seed,
-        )
-        for run in runs
-    )
+    return "\n".join(command.format(run=_typed(run, folder)) for run in runs) if command else ""
 
 
-def _typed(run: Run, folder: Path | None, *, parent: bool = False) -> str:
-    """The path of a run, or of the folder of runs, as it is typed."""
-    path = run.path.parent if parent else run.path
-    return shlex.quote(str(path if folder is None else os.path.relpath(path, folder)))
+def _typed(run: Run, folder: Path | None) -> str:
+    """The path of a run, as it is typed."""
+    return shlex.quote(str(run.path if folder is None else os.path.relpath(run.path, folder)))
 
 
 def _surfaces(findings: Findings, folder: Path | None) -> list[Point]:
     planes, lines = list(findings.planes.values()), [one for seeds in findings.lines.values() for one in seeds]
-    every = [*planes, *lines]
-    points = []
+    every, shown = [*planes, *lines], {name: [plane] for name, plane in findings.planes.items()}
+    points = [*_nothing("planes", shown), *_nothing("lines", findings.lines)]
     if findings.planes:
         points.append(
             Point(
-                "More than one plane: each student has one, of two random directions, and the figures show that of "
-                f"seed {findings.seed}. What rests on many directions are the curves and the measures of flatness."
+                f"More than one plane: each student has one, of two {told(shown, directions)}, and the figures show "
+                f"that of seed {findings.seed}. What rests on many directions are the curves and the measures of "
+                "flatness."
             )
         )
     without = [run for run in findings.runs if not (run.path / "surface-test.h5").exists()]
@@ -122,6 +118,17 @@ def _surfaces(findings: Findings, folder: Path | None) -> list[Point]:
         for kind, of in (("planes", planes), ("lines", lines))
         for n, said in _cells(of)
         if n
+    ]
+
+
+def _nothing(kind: str, surfaces: Named) -> list[Point]:
+    """The losses of which surfaces have nothing to show."""
+    every = [one for group in surfaces.values() for one in group]
+    terms = dict.fromkeys(term for one in every for term in one.terms)
+    return [
+        Point(f"{term} of all {kind}: no cell has a finite value, so there is no figure of it.")
+        for term in terms
+        if not any(term in one.terms and finite(one, term) for one in every)
     ]
 
 

@@ -42,13 +42,21 @@ class Compared:
         return COLUMNS[self.key].removesuffix(" (%)")
 
     def __str__(self) -> str:
-        """The mean difference with its interval and p, where it has these."""
+        """The mean difference with its interval and p, where it has these; in the unit of the number."""
+        return self._said("")
+
+    @property
+    def said(self) -> str:
+        """The same with its unit: a difference of percentages is in percentage points."""
+        return self._said(" percentage points" if COLUMNS[self.key].endswith(" (%)") else "")
+
+    def _said(self, unit: str) -> str:
         form = f"+.{COMPARED[self.key]}f"
         if self.found.n < 1:
             return "no pairs"
         interval = f" [{self.found.low:{form}}, {self.found.high:{form}}]" if self.found.n > 1 else ""
         p = f", p {self.found.p_holm:.2g}" if self.found.n > 1 else ""
-        return f"{self.found.mean:{form}}{interval}{p}"
+        return f"{self.found.mean:{form}}{unit}{interval}{p}"
 
 
 def table(students: Sequence[Student], paper: Paper | None = None) -> Table:
@@ -111,8 +119,12 @@ def differences(found: Sequence[Compared]) -> Table:
         "Differences within each seed: their mean and its 95 % interval (Student's t), and p of the paired t test, "
         "by Holm for the pairs of a row.",
         ["", *(f"{one} minus {other}" for one, other in pairs)],
-        [[COLUMNS[key], *(str(cells[key, *pair]) for pair in pairs)] for key in COMPARED],
+        [[_in_points(key), *(str(cells[key, *pair]) for pair in pairs)] for key in COMPARED],
     )
+
+
+def _in_points(key: str) -> str:
+    return COLUMNS[key].replace("(%)", "(percentage points)")
 
 
 def flatness(findings: Findings) -> list[Table]:

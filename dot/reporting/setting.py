@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import landscape as ls
 from dot import data
 from dot.config import Augmentation, Losses, RunConfig
 from dot.findings import Findings
 from dot.grouping import flat
 from dot.runs import Run
+from dot.wording import directions, told
 from landscape.report import Point, Points
 
 _ABOUT = {
@@ -147,12 +149,10 @@ def _shared(findings: Findings) -> list[str]:
 def _measured(findings: Findings) -> list[str]:
     """On what the figures and the table rest."""
     found = []
-    for surface in list(findings.planes.values())[:1]:
-        ny, nx = surface.status.shape
-        found.append(f"Planes: {nx} x {ny} cells{_on(surface.attrs)}.")
-    for surfaces in list(findings.lines.values())[:1]:
-        n, nx = surfaces[0].status.shape if surfaces[0].status.ndim > 1 else (1, *surfaces[0].status.shape)
-        found.append(f"Lines: {_count(n, 'direction')} of {nx} points for each student{_on(surfaces[0].attrs)}.")
+    if findings.planes:
+        found.append(f"Planes: {told({name: [one] for name, one in findings.planes.items()}, _plane)}.")
+    if findings.lines:
+        found.append(f"Lines: {told(findings.lines, _lines)}.")
     record = findings.runs[0].config.record
     if findings.conflicts and record.every:
         found.append(
@@ -162,9 +162,24 @@ def _measured(findings: Findings) -> list[str]:
     return found
 
 
-def _on(attrs: dict[str, object]) -> str:
-    n, split = attrs.get("n_examples"), {"train": "training", "test": "test"}.get(str(attrs.get("split")), "")
-    return f", over {n:,} {split} images in {attrs.get('bn_mode', 'eval')} mode" if isinstance(n, int) else ""
+def _plane(surface: ls.Surface) -> str:
+    ny, nx = surface.status.shape
+    return f"{nx} x {ny} cells{_on(surface)}"
+
+
+def _lines(surface: ls.Surface) -> str:
+    n, nx = surface.status.shape if surface.status.ndim > 1 else (1, *surface.status.shape)
+    return f"{_count(n, 'direction')} of {nx} points for each student{_on(surface)}"
+
+
+def _on(surface: ls.Surface) -> str:
+    attrs = surface.attrs
+    n, split = attrs.get("n_examples"), {"train": "training ", "test": "test "}.get(str(attrs.get("split")), "")
+    over = f", over {n:,} {split}images" if isinstance(n, int) else ""
+    precision = str(attrs.get("precision", "float32"))
+    how = {"eval": " in eval mode", "recalibrate": " with batch norms re-estimated in every cell"}
+    mode = how.get(str(attrs.get("bn_mode", "eval")), "")
+    return f"{over}{mode}{'' if precision == 'float32' else f', in {precision}'}, along {directions(surface)}"
 
 
 def _count(n: int, what: str) -> str:

@@ -41,8 +41,8 @@ def _any(compared: Sequence[Compared], verdict: Verdict | None) -> bool:
 def _of_pair(one: str, other: str, compared: Sequence[Compared], verdict: Verdict | None) -> Point:
     """What differs, then what cannot be told and from how many seeds."""
     numbers = [each for each in compared if (each.one, each.other) == (one, other)]
-    differ = [f"{each.found.verdict} {each.name} ({each})" for each in numbers if each.found.found]
-    unknown = [f"{each.name} ({each})" for each in numbers if each.found.n and not each.found.found]
+    differ = [f"{each.found.verdict} {each.name} ({each.said})" for each in numbers if each.found.found]
+    unknown = [f"{each.name} ({each.said})" for each in numbers if each.found.n and not each.found.found]
     if verdict is not None:
         flat, left = _of_flatness(one, other, verdict)
         differ += flat
