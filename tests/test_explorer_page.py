@@ -79,6 +79,7 @@ def module_tab(chromium, page):
 def tab(module_tab):
     """The open page, as it was at first."""
     module_tab.mouse.move(0, 0)
+    module_tab.wait_for_timeout(300)  # until the address of the test before is written
     go(module_tab, "")
     return module_tab
 

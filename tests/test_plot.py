@@ -636,6 +636,12 @@ def test_global_state_is_left_alone():
     assert {key: dict.get(mpl.rcParams, key) for key in before} == before
 
 
+def test_the_log_of_fonts_is_not_the_readers(tmp_path, caplog):
+    caplog.set_level("INFO")
+    plot.save(plot.contour(plane(), term="ce"), tmp_path / "figure.pdf")
+    assert not caplog.records
+
+
 def test_pyplot_is_not_imported():
     script = "import sys, landscape.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -54,6 +57,18 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 def render(figure: Figure, kind: Kind) -> bytes:
     """The content of a file of a kind, with no date in it."""
     buffer = BytesIO()
-    with mpl.rc_context(_FILE):
+    with mpl.rc_context(_FILE), _quiet("fontTools"):
         figure.savefig(buffer, format=kind, dpi=_DPI[kind], metadata=_METADATA[kind])
     return buffer.getvalue()
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the log below warnings of a library, which tells of every table of every font."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(logging.WARNING, logger.getEffectiveLevel()))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -111,9 +111,14 @@ const panels = (() => {
         await this.react(this.flat, figures.curves(surface, values, half, scale));
       } else {
         await this.react(this.flat, figures.plane(surface, values, scale));
-        await this.react(this.scene, figures.scene(surface, values, scale, state.camera));
-        this.listen();
       }
+    }
+
+    // The same in 3-D, which takes longer.
+    async drawScene(state, scale) {
+      if (!this.surface || lines) return;
+      await this.react(this.scene, figures.scene(this.surface, this.drawn.values, scale, state.camera));
+      this.listen();
     }
 
     react(chart, { data, layout }) {
@@ -183,7 +188,7 @@ const panels = (() => {
 
     // The mark in 3-D lies over the picture, where the cell's height is seen from the camera.
     placeDot() {
-      if (lines || !this.surface) return;
+      if (lines || !this.surface || !this.scene.layout) return; // there is no scene before it is drawn
       const at = this.here && cameras.seen(this.scene, this.here, this.height());
       this.dot.hidden = !at;
       if (at) this.dot.style.translate = `${at[0]}px ${at[1]}px`;
