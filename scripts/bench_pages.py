@@ -79,7 +79,7 @@ def case(chromium: Any, folder: Path, methods: int, epochs: int, points: int) ->
     written = time.perf_counter() - start
     tab = chromium.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
     start = time.perf_counter()
-    tab.goto(path.as_uri())
+    tab.goto(path.as_uri(), wait_until="commit")
     tab.wait_for_function(f"document.querySelectorAll('#page .plane .main-svg').length >= {methods}")
     seen = time.perf_counter() - start
     tab.wait_for_selector("#page .scene canvas")

@@ -99,6 +99,11 @@ const page = (() => {
     return `${cells.map((cell) => quoted(text(cell))).join(",")}\r\n`;
   }
 
+  // Until what was drawn so far is on the screen; of a tab in the background, at once.
+  function seen() {
+    return new Promise((done) => (document.hidden ? done() : requestAnimationFrame(() => setTimeout(done))));
+  }
+
   let made = 0;
   const id = (stem) => `${stem}-${++made}`;
 
@@ -170,6 +175,6 @@ const page = (() => {
 
   return {
     data, root, unpacked, element, plain, number, count, everyFrame, whenQuiet, theme, onTheme, layout, config, address,
-    save, csvRow, id, choice, segments, slider, button, table, info, provenance,
+    save, csvRow, seen, id, choice, segments, slider, button, table, info, provenance,
   };
 })();

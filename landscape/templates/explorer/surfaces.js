@@ -117,7 +117,7 @@
     for (const { panel, surface, why, scale } of views) await panel.draw(surface, why, state, scale);
     bars();
     mark();
-    await new Promise((done) => setTimeout(done)); // what is drawn so far is seen
+    await page.seen();
     for (const { panel, scale } of views) await panel.drawScene(state, scale);
     mark();
     settle();
