@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def unpack(archive: Path) -> None:
     with tarfile.open(archive) as file:
-        file.extractall(archive.parent, filter="data")
+        file.extractall(archive.parent)
     archive.unlink()
 
 

@@ -55,6 +55,7 @@ def describe(path: Path) -> dict[str, Any]:
         ".html": lambda p: {"kind": "page", "bytes": p.stat().st_size},
         ".pdf": lambda p: {"kind": "figure", "bytes": p.stat().st_size},
         ".png": lambda p: {"kind": "figure", "bytes": p.stat().st_size},
+        ".svg": lambda p: {"kind": "figure", "bytes": p.stat().st_size},
     }
     if path.suffix not in readers:
         raise ValueError(
