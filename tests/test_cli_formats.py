@@ -236,7 +236,7 @@ def test_a_folder_and_a_file_of_another_kind(study: Path, call: Call) -> None:
         "empty: 1 fault",
         "  expected a run folder with a config.toml, or a study with a study.toml. Got neither.",
         "notes.txt: 1 fault",
-        "  notes.txt must end in one of .h5, .pt, .safetensors, .jsonl, .json, .toml, .html, .pdf, .png, or be a "
+        "  notes.txt must end in one of .h5, .pt, .safetensors, .jsonl, .json, .toml, .html, .pdf, .png, .svg, or be a "
         "folder. Got .txt.",
         "none: 1 fault",
         "  expected a file or folder at none. There is none.",
